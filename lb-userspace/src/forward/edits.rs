@@ -1,0 +1,1 @@
+//! Changes to a payload, gathered in order and applied in one pass.

@@ -1,0 +1,1 @@
+//! The system calls that the standard library lacks, behind safe functions.

@@ -1,0 +1,1 @@
+//! Labs: hosts as network namespaces joined by veth pairs, with real SIPp in them.
