@@ -1,0 +1,278 @@
+//! The configuration file: YAML text in, checked [`Config`] out.
+//!
+//! Two stages that know nothing of each other: `text` holds what a person may write, field by field, and `check`
+//! turns it into what it means. Every problem is reported with its place in the file, and as many at once as can be
+//! found.
+
+mod check;
+mod duration;
+mod locate;
+mod problem;
+mod secret;
+mod text;
+
+pub use problem::{ConfigError, Problem};
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::token::Keys;
+
+/// Where the configuration is looked for when the command line does not say.
+pub const DEFAULT_PATH: &str = "/etc/siplb/siplb.yaml";
+/// SIP's own port (RFC 3261 §19.1.2).
+pub const DEFAULT_PORT: u16 = 5060;
+/// Longest configuration that is read, in bytes.
+pub const MAX_FILE: u64 = 1 << 20;
+/// Most backends in all pools together.
+pub const MAX_BACKENDS: usize = 1024;
+/// Most listeners.
+pub const MAX_LISTENERS: usize = 256;
+/// Most interfaces: each queue has a socket on every one of them.
+pub const MAX_INTERFACES: usize = 16;
+
+/// A configuration that holds together.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node.
+    pub node: Node,
+    /// Keys made from the secret files; of an empty secret, good for nothing but looking, without
+    /// [`Node::secret_file`] and after [`parse`].
+    pub keys: Keys,
+    /// How datagrams come in and leave.
+    pub datapath: Datapath,
+    /// At least one.
+    pub listeners: Vec<Listener>,
+    /// At least one.
+    pub pools: Vec<PoolConfig>,
+    /// In the order of the file; the first that matches wins.
+    pub routes: Vec<RouteConfig>,
+    /// Control socket.
+    pub control: Control,
+    /// Statistics.
+    pub stats: Stats,
+}
+
+/// `node`: who this is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// `name`, required. Letters, digits, `.`, `_` and `-`.
+    pub name: String,
+    /// `address`: the node's own unicast address, not shared with other nodes. Optional.
+    pub address: Option<IpAddr>,
+    /// `secret_file`: at least 16 bytes that all nodes of the fleet share, in a file that only its owner can read.
+    /// `siplb run` needs it, `siplb check` does not.
+    pub secret_file: Option<PathBuf>,
+    /// `previous_secret_file`: the secret before this one, still accepted but no longer used to sign. Optional.
+    pub previous_secret_file: Option<PathBuf>,
+}
+
+/// `datapath`: how datagrams come in and leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Datapath {
+    /// `mode`, default `auto`.
+    pub mode: Mode,
+    /// `interfaces`: devices that AF_XDP takes datagrams from; default none, needed for `mode: af-xdp`.
+    pub interfaces: Vec<String>,
+    /// `xdp`: how the XDP program is attached; default `auto`.
+    pub xdp: WantedAttach,
+    /// `zero_copy`, default `prefer`.
+    pub zero_copy: ZeroCopy,
+    /// `cpus`: the CPU of each worker, in order of the queues; default none: CPU 0, 1, 2 ...
+    pub cpus: Vec<usize>,
+    /// `workers`: number of workers of `mode: socket`; default one per CPU. AF_XDP has one per receive queue.
+    pub workers: Option<usize>,
+    /// `chunks`: UMEM chunks of each worker; default 8192. A datagram on its way takes one.
+    pub chunks: u32,
+    /// `ring`: length of each fill, RX, TX and completion ring, a power of two; default 2048.
+    pub ring: u32,
+    /// `pin_path`: directory in a BPF file system for the XDP program's link and maps; default
+    /// `/sys/fs/bpf/siplb/NODE`.
+    pub pin_path: PathBuf,
+    /// `stale_after`: how old a worker's heartbeat may be before its queue's datagrams go to the kernel; default
+    /// 250 ms.
+    pub stale_after: Duration,
+    /// `debug_log`: the XDP program logs what it does with each packet; default false. Slow.
+    pub debug_log: bool,
+}
+
+impl Datapath {
+    /// Default of [`Datapath::chunks`].
+    pub const DEFAULT_CHUNKS: u32 = 8192;
+    /// Default of [`Datapath::ring`].
+    pub const DEFAULT_RING: u32 = 2048;
+    /// Default of [`Datapath::stale_after`].
+    pub const DEFAULT_STALE_AFTER: Duration = Duration::from_millis(250);
+    /// [`Datapath::pin_path`] is a directory in here, named like the node, by default.
+    pub const DEFAULT_PIN_PARENT: &str = "/sys/fs/bpf/siplb";
+}
+
+/// How datagrams come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// `auto`: AF_XDP where it works, else the kernel's sockets.
+    Auto,
+    /// `af-xdp`: AF_XDP, or do not start.
+    AfXdp,
+    /// `socket`: the kernel's sockets alone.
+    Socket,
+}
+
+/// How the XDP program is to be attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WantedAttach {
+    /// `auto`: native where the driver can, else generic.
+    Auto,
+    /// `native`: in the driver, or not at all.
+    Native,
+    /// `generic`: after the kernel made a socket buffer; any driver, slower.
+    Generic,
+}
+
+/// Whether AF_XDP sockets share memory with the NIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ZeroCopy {
+    /// `prefer`: where the driver can, else copy.
+    Prefer,
+    /// `require`: or do not start.
+    Require,
+    /// `never`: copy.
+    Never,
+}
+
+/// `listeners[]`: a VIP and port that messages arrive at and leave from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// `name`, required and unique.
+    pub name: String,
+    /// `address`, required, and `port`, default 5060.
+    pub address: SocketAddr,
+}
+
+/// `pools[]`: backends that share calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolConfig {
+    /// `name`, required and unique.
+    pub name: String,
+    /// `strategy`, default `hash-call-id`.
+    pub strategy: Strategy,
+    /// `backends`, at least one with a weight.
+    pub backends: Vec<BackendConfig>,
+}
+
+/// How a pool picks a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    /// `hash-call-id`: by the Call-ID, over the lookup table.
+    HashCallId,
+}
+
+impl Strategy {
+    /// The name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::HashCallId => "hash-call-id",
+        }
+    }
+}
+
+/// `pools[].backends[]`: a SIP server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendConfig {
+    /// `name`, required and unique over all pools.
+    pub name: String,
+    /// `address`, required: `IP:PORT`.
+    pub address: SocketAddr,
+    /// `weight`, 0 to 65535, default 1: share relative to the others of the pool; 0 takes no new calls.
+    pub weight: u16,
+}
+
+/// `routes[]`: which pool a request without a flow token goes to. Without `routes`, and with one pool, everything
+/// goes there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteConfig {
+    /// `method`: only requests with this method; default any. CANCEL and ACK follow the INVITE.
+    pub method: Option<String>,
+    /// `listener`: only requests that arrive here, an index into [`Config::listeners`]; default any.
+    pub listener: Option<usize>,
+    /// `pool`, required: an index into [`Config::pools`].
+    pub pool: usize,
+}
+
+/// `control`: how the command line reaches the running node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// `socket`, default `/run/siplb/control.sock`.
+    pub socket: PathBuf,
+}
+
+impl Control {
+    /// Default of [`Control::socket`].
+    pub const DEFAULT_SOCKET: &str = "/run/siplb/control.sock";
+}
+
+/// `stats`: where the workers count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// `file`, default `/run/siplb/stats`.
+    pub file: PathBuf,
+}
+
+impl Stats {
+    /// Default of [`Stats::file`].
+    pub const DEFAULT_FILE: &str = "/run/siplb/stats";
+}
+
+/// Reads and checks a configuration file and the secret files that it names.
+///
+/// # Errors
+/// Everything that is wrong with it, as far as it can be found at once.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let file_name = path.display().to_string();
+    let text = read(path).map_err(|what| ConfigError::whole_file(&file_name, what))?;
+    let (mut config, mut problems) = check::check(&text, &file_name)?;
+    match secret::keys(&config.node, &mut problems) {
+        Some(keys) if problems.is_empty() => {
+            config.keys = keys;
+            Ok(config)
+        }
+        _ => Err(problems.into_error()),
+    }
+}
+
+/// Checks a configuration without touching the file system: [`Config::keys`] are of an empty secret.
+///
+/// # Errors
+/// Everything that is wrong with the text, as far as it can be found at once. `file_name` is for the messages.
+pub fn parse(text: &str, file_name: &str) -> Result<Config, ConfigError> {
+    check::check(text, file_name).map(|(config, _)| config)
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    use std::io::Read;
+
+    let cannot = |error: std::io::Error| format!("cannot be read: {error}");
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .map_err(cannot)?
+        .take(MAX_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(cannot)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(format!(
+            "is longer than {MAX_FILE} bytes; name a configuration file"
+        ));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        format!(
+            "is not UTF-8 at byte {}; name a configuration file",
+            error.utf8_error().valid_up_to()
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! What a person may write, as typed text: names and types of the fields, nothing of their meaning.
+//!
+//! Reading never stops at the first mistake: a value of the wrong type is kept as it is in its [`Field`], a key that
+//! nobody knows in `unknown`, and `check` reports all of them.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, IgnoredAny},
+};
+use serde_yaml::Value;
+
+/// A value that may be missing or of the wrong type.
+#[derive(Debug)]
+pub(super) enum Field<T> {
+    Absent,
+    Wrong(Value),
+    Given(T),
+}
+
+impl<T> Default for Field<T> {
+    fn default() -> Self {
+        Self::Absent
+    }
+}
+
+impl<T: DeserializeOwned> From<Value> for Field<T> {
+    fn from(value: Value) -> Self {
+        match serde_yaml::from_value(value.clone()) {
+            Ok(given) => Self::Given(given),
+            Err(_) => Self::Wrong(value),
+        }
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Field<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Value::deserialize(deserializer).map(Self::from)
+    }
+}
+
+/// Keys that no field has.
+pub(super) type Unknown = BTreeMap<String, IgnoredAny>;
+
+/// A mapping with known keys.
+pub(super) trait Section {
+    /// The known keys, in the order in which they are documented.
+    const KEYS: &'static [&'static str];
+
+    fn unknown(&self) -> &Unknown;
+}
+
+/// Fields under their names in the file, with a list of those names: serde knows it but keeps it to itself.
+macro_rules! section {
+    ($name:ident { $($field:ident: $type:ty),* $(,)? }) => {
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(default)]
+        pub(super) struct $name {
+            $(pub(super) $field: Field<$type>,)*
+            #[serde(flatten)]
+            unknown: Unknown,
+        }
+
+        impl Section for $name {
+            const KEYS: &'static [&'static str] = &[$(stringify!($field)),*];
+
+            fn unknown(&self) -> &Unknown {
+                &self.unknown
+            }
+        }
+    };
+}
+
+type List<T> = Vec<Field<T>>;
+
+section!(Text {
+    node: Node,
+    datapath: Datapath,
+    listeners: List<Listener>,
+    pools: List<Pool>,
+    routes: List<Route>,
+    control: Control,
+    stats: Stats,
+});
+
+section!(Node {
+    name: String,
+    address: String,
+    secret_file: String,
+    previous_secret_file: String,
+});
+
+section!(Datapath {
+    mode: String,
+    interfaces: List<String>,
+    xdp: String,
+    zero_copy: String,
+    cpus: List<usize>,
+    workers: usize,
+    chunks: u32,
+    ring: u32,
+    pin_path: String,
+    stale_after: String,
+    debug_log: bool,
+});
+
+section!(Listener {
+    name: String,
+    address: String,
+    port: u16,
+});
+
+section!(Pool {
+    name: String,
+    strategy: String,
+    backends: List<Backend>,
+});
+
+section!(Backend {
+    name: String,
+    address: String,
+    weight: u16,
+});
+
+section!(Route {
+    method: String,
+    listener: String,
+    pool: String,
+});
+
+section!(Control { socket: String });
+
+section!(Stats { file: String });
+
+/// A value as an error message shows it: on one line, not too long.
+pub(super) struct Shown<'a>(pub(super) &'a Value);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Value::Null => f.write_str("nothing"),
+            Value::Bool(value) => write!(f, "{value}"),
+            Value::Number(value) => write!(f, "{value}"),
+            Value::String(text) => f.write_str(&shown(text)),
+            Value::Sequence(_) => f.write_str("a list"),
+            Value::Mapping(_) => f.write_str("a mapping"),
+            Value::Tagged(_) => f.write_str("a tagged value"),
+        }
+    }
+}
+
+/// Text in quotes, escaped, cut after 80 characters.
+pub(super) fn shown(text: &str) -> String {
+    const LONGEST: usize = 80;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{:?}...", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
