@@ -1,0 +1,3 @@
+//! What runs beside the workers: next hops, the control socket.
+
+pub mod next_hops;
