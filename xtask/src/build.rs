@@ -1,0 +1,91 @@
+//! `cargo xtask build`: the XDP program by its own compiler, then user space.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    cmd,
+    setup::{self, Parts, XdpCompiler},
+};
+
+const HELP: &str = "\
+Compiles the XDP program (target/xdp/siplb.bpf.o), then siplb and the demo in release (target/release).
+
+Usage: cargo xtask build [--xdp-only]
+
+  --xdp-only   compile the XDP program alone; then plain `cargo build` and rust-analyzer work
+
+Runs `cargo xtask setup --build-only` first, which does nothing when all is there.
+";
+
+pub fn main(arguments: &[String]) -> Result<()> {
+    if cmd::wants_help(arguments, HELP) {
+        return Ok(());
+    }
+    let mut xdp_only = false;
+    for argument in arguments {
+        match argument.as_str() {
+            "--xdp-only" => xdp_only = true,
+            other => return Err(cmd::unknown_argument(other, HELP)),
+        }
+    }
+    let compiler = setup::ensure(Parts::BUILD)?;
+    xdp_program(&compiler)?;
+    if !xdp_only {
+        user_space()?;
+    }
+    Ok(())
+}
+
+/// Compiles the XDP program and puts the object where user space embeds it from.
+pub fn xdp_program(compiler: &XdpCompiler) -> Result<()> {
+    cmd::step("XDP program");
+    let build_folder = PathBuf::from("target/xdp/build");
+    let mut command = compiler.cargo("build");
+    command
+        .args(["--release", "--target-dir"])
+        .arg(&build_folder);
+    cmd::run(&mut command)?;
+
+    let built = cmd::root()
+        .join(build_folder)
+        .join("bpfel-unknown-none/release/siplb-xdp");
+    let object = cmd::target().join("xdp/siplb.bpf.o");
+    let bytes = fs::read(&built).with_context(|| format!("reading {}", built.display()))?;
+    // User space is compiled anew when the file changes, so it is left alone when it would not.
+    if fs::read(&object).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    // Written beside and renamed: a build that reads it meanwhile sees the old or the new one.
+    let fresh = object.with_extension("new");
+    fs::write(&fresh, &bytes).with_context(|| format!("writing {}", fresh.display()))?;
+    fs::rename(&fresh, &object).with_context(|| format!("writing {}", object.display()))?;
+    println!("  target/xdp/siplb.bpf.o, {} bytes", bytes.len());
+    Ok(())
+}
+
+/// Compiles siplb and the demo in release.
+pub fn user_space() -> Result<()> {
+    cmd::step("user space");
+    let mut command = cmd::cargo();
+    command.args(["build", "--release", "--workspace", "--exclude", "xtask"]);
+    cmd::run(&mut command)
+}
+
+/// The flags that the XDP program is compiled with, whichever compiler it is.
+pub fn xdp_rust_flags() -> String {
+    let architecture = match std::env::consts::ARCH {
+        "powerpc64" => "powerpc",
+        other => other,
+    };
+    [
+        "-C".to_owned(),
+        "debuginfo=2".to_owned(),
+        // Types for the verifier's log and for bpftool; the loader needs them too.
+        "-C".to_owned(),
+        "link-arg=--btf".to_owned(),
+        format!("--cfg=bpf_target_arch=\"{architecture}\""),
+    ]
+    .join(" ")
+}

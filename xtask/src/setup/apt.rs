@@ -1,0 +1,165 @@
+//! Debian's package manager.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    process::Command,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Result, bail};
+
+use crate::cmd;
+
+/// Package lists older than this are fetched anew before something is installed: versions that have gone from the
+/// archive cannot be installed any more.
+const LISTS_ARE_OLD_AFTER: Duration = Duration::from_secs(24 * 3600);
+
+/// How apt-get is run here.
+#[derive(Debug)]
+pub struct Apt {
+    rights: Rights,
+    updated: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rights {
+    Root,
+    Sudo,
+    None,
+}
+
+impl Apt {
+    /// `None` where packages do not come by apt-get.
+    pub fn detect() -> Option<Apt> {
+        cmd::find_program("apt-get")?;
+        let rights = if cmd::is_root() {
+            Rights::Root
+        } else if cmd::find_program("sudo").is_some() {
+            Rights::Sudo
+        } else {
+            Rights::None
+        };
+        Some(Apt {
+            rights,
+            updated: false,
+        })
+    }
+
+    /// Fetches the package lists, when that is allowed and not done yet.
+    pub fn update(&mut self) -> Result<()> {
+        if self.updated || self.rights == Rights::None {
+            return Ok(());
+        }
+        self.updated = true;
+        cmd::run(self.apt_get().arg("update"))
+    }
+
+    /// The version that would be installed of each of `packages`; those that apt does not have are left out.
+    pub fn candidates(&self, packages: &[&str]) -> BTreeMap<String, String> {
+        let mut command = Command::new("apt-cache");
+        command.env("LC_ALL", "C").arg("policy").args(packages);
+        cmd::ask(&mut command).map_or_else(BTreeMap::new, |policy| parse_policy(&policy))
+    }
+
+    /// Packages that `package` depends on.
+    pub fn dependencies(&self, package: &str) -> Vec<String> {
+        let mut command = Command::new("apt-cache");
+        command.env("LC_ALL", "C").args(["depends", package]);
+        cmd::ask(&mut command)
+            .unwrap_or_default()
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("Depends: "))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Installs packages, without those that they only recommend.
+    ///
+    /// # Errors
+    ///
+    /// When apt-get fails, or we may not run it: what to run is printed then.
+    pub fn install(&mut self, packages: &[String]) -> Result<()> {
+        if packages.is_empty() {
+            return Ok(());
+        }
+        if self.rights == Rights::None {
+            println!(
+                "\nNot root, and there is no sudo. Run this as root, then this command again:"
+            );
+            println!(
+                "  apt-get update && apt-get install --no-install-recommends {}",
+                packages.join(" ")
+            );
+            bail!("packages are missing");
+        }
+        if lists_are_old() {
+            self.update()?;
+        }
+        // Something else must not be removed to make room: that is the user's to decide.
+        let arguments = ["install", "--yes", "--no-install-recommends", "--no-remove"];
+        let result = cmd::run(self.apt_get().args(arguments).args(packages));
+        if result.is_err() && !self.updated {
+            self.update()?;
+            return cmd::run(self.apt_get().args(arguments).args(packages));
+        }
+        result
+    }
+
+    fn apt_get(&self) -> Command {
+        // No questions: tshark would ask who may capture.
+        let question = "DEBIAN_FRONTEND=noninteractive";
+        if self.rights == Rights::Sudo {
+            let mut command = cmd::foreign("sudo");
+            command.args(["env", question, "apt-get"]);
+            return command;
+        }
+        let mut command = cmd::foreign("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive");
+        command
+    }
+}
+
+fn lists_are_old() -> bool {
+    let newest = fs::read_dir("/var/lib/apt/lists").ok().and_then(|lists| {
+        lists
+            .filter_map(|entry| entry.ok()?.metadata().ok())
+            .filter(fs::Metadata::is_file)
+            .filter_map(|metadata| metadata.accessed().ok().max(metadata.modified().ok()))
+            .max()
+    });
+    newest.is_none_or(|newest| {
+        SystemTime::now()
+            .duration_since(newest)
+            .is_ok_and(|age| age > LISTS_ARE_OLD_AFTER)
+    })
+}
+
+fn parse_policy(policy: &str) -> BTreeMap<String, String> {
+    let mut candidates = BTreeMap::new();
+    let mut package = "";
+    for line in policy.lines() {
+        if let Some(name) = line.strip_suffix(':').filter(|name| !name.starts_with(' ')) {
+            package = name;
+        } else if let Some(version) = line.trim().strip_prefix("Candidate: ")
+            && version != "(none)"
+        {
+            candidates.insert(package.to_owned(), version.to_owned());
+        }
+    }
+    candidates
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn candidates_are_read_and_packages_without_one_left_out() {
+        let policy = "rustc-web:\n  Installed: (none)\n  Candidate: 1.96.0+dfsg1-1~deb12u2\n  Version table:\n     \
+            1.96.0+dfsg1-1~deb12u2 500\nrustup:\n  Installed: (none)\n  Candidate: (none)\n  Version table:\n";
+        let candidates = parse_policy(policy);
+        assert_eq!(candidates.len(), 1);
+        assert_eq!(candidates["rustc-web"], "1.96.0+dfsg1-1~deb12u2");
+    }
+}

@@ -1,0 +1,141 @@
+//! Programs and headers that must be on the machine, and the packages that bring them.
+
+use std::{fmt, path::Path};
+
+use super::Parts;
+use crate::cmd;
+
+/// How to see whether it is there.
+#[derive(Clone, Copy, Debug)]
+enum Probe {
+    /// A program on the `PATH`.
+    Program(&'static str),
+    /// A C header.
+    Header(&'static str),
+}
+
+/// One thing that must be there.
+#[derive(Debug)]
+pub struct Need {
+    probe: Probe,
+    why: &'static str,
+    /// Package of Debian.
+    pub debian: &'static str,
+    /// Package of Fedora, for those who read the list there.
+    pub fedora: &'static str,
+}
+
+impl Need {
+    const fn program(
+        name: &'static str,
+        why: &'static str,
+        debian: &'static str,
+        fedora: &'static str,
+    ) -> Self {
+        Need {
+            probe: Probe::Program(name),
+            why,
+            debian,
+            fedora,
+        }
+    }
+
+    const fn header(
+        name: &'static str,
+        why: &'static str,
+        debian: &'static str,
+        fedora: &'static str,
+    ) -> Self {
+        Need {
+            probe: Probe::Header(name),
+            why,
+            debian,
+            fedora,
+        }
+    }
+
+    /// `program clang`.
+    pub fn what(&self) -> String {
+        match self.probe {
+            Probe::Program(name) => format!("program {name}"),
+            Probe::Header(name) => format!("header {name}"),
+        }
+    }
+
+    fn is_there(&self) -> bool {
+        match self.probe {
+            Probe::Program(name) => cmd::find_program(name).is_some(),
+            Probe::Header(name) => {
+                let include = Path::new("/usr/include");
+                include.join(name).exists()
+                    || include
+                        .join(format!("{}-linux-gnu", std::env::consts::ARCH))
+                        .join(name)
+                        .exists()
+            }
+        }
+    }
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} ({})", self.what(), self.why)
+    }
+}
+
+const BUILD: &[Need] = &[
+    Need::program("gcc", "links, and compiles libbpf", "gcc", "gcc"),
+    Need::header("stdio.h", "libbpf and libxdp", "libc6-dev", "glibc-devel"),
+    Need::program("make", "builds libbpf", "make", "make"),
+    Need::program(
+        "pkg-config",
+        "builds libbpf",
+        "pkg-config",
+        "pkgconf-pkg-config",
+    ),
+    Need::program("m4", "builds libxdp", "m4", "m4"),
+    Need::program(
+        "clang",
+        "compiles libxdp and reads its headers",
+        "clang",
+        "clang",
+    ),
+    Need::header("gelf.h", "libbpf", "libelf-dev", "elfutils-libelf-devel"),
+    Need::header("zlib.h", "libbpf", "zlib1g-dev", "zlib-ng-compat-devel"),
+];
+
+const LABS: &[Need] = &[
+    Need::program("ip", "raises the labs", "iproute2", "iproute"),
+    Need::program("sysctl", "raises the labs", "procps", "procps-ng"),
+    Need::program(
+        "ethtool",
+        "queues and offloads of the labs",
+        "ethtool",
+        "ethtool",
+    ),
+    Need::program(
+        "nft",
+        "NAT and firewalls of the labs",
+        "nftables",
+        "nftables",
+    ),
+    Need::program("sipp", "callers and servers", "sip-tester", "sipp"),
+    Need::program("tshark", "reads what was sent", "tshark", "wireshark-cli"),
+    Need::program("tcpdump", "records what was sent", "tcpdump", "tcpdump"),
+    Need::program(
+        "bpftool",
+        "looks at the XDP program from outside",
+        "bpftool",
+        "bpftool",
+    ),
+];
+
+/// What is not there.
+pub fn missing(parts: Parts) -> Vec<&'static Need> {
+    let labs = if parts.labs { LABS } else { &[] };
+    BUILD
+        .iter()
+        .chain(labs)
+        .filter(|need| !need.is_there())
+        .collect()
+}
