@@ -226,10 +226,11 @@ fn decode_ipv4<B: Bytes + ?Sized>(frame: &B, vlan: Option<u16>) -> Decoded {
     if is_martian_ipv4(source) || source == destination {
         return Decoded::NotOurs(NotOurs::MartianSource);
     }
+    // A sum that comes out as all ones does so in either byte order (RFC 1071 §2 (B)), so the words stay as they are.
     let mut sum = 0;
     let mut word = 0;
     while word < Ipv4Hdr::LEN {
-        sum += u32::from(be16(&header, word));
+        sum += ne16(&header, word);
         word += 2;
     }
     let mut option = Ipv4Hdr::LEN;
@@ -237,7 +238,7 @@ fn decode_ipv4<B: Bytes + ?Sized>(frame: &B, vlan: Option<u16>) -> Decoded {
         let Some(words) = frame.load::<4>(l3_offset + option) else {
             return broken(Fault::TruncatedIp, None);
         };
-        sum += u32::from(be16(&words, 0)) + u32::from(be16(&words, 2));
+        sum += ne16(&words, 0) + ne16(&words, 2);
         option += 4;
     }
     let fault = if crate::checksum::fold(sum) == 0xffff {
@@ -430,6 +431,12 @@ fn part<const N: usize, const M: usize>(header: &[u8; N], at: usize) -> [u8; M] 
 #[inline(always)]
 fn be16<const N: usize>(header: &[u8; N], at: usize) -> u16 {
     u16::from_be_bytes(part(header, at))
+}
+
+/// The 16-bit field of a header at `at` in the byte order of this machine, for a sum.
+#[inline(always)]
+fn ne16<const N: usize>(header: &[u8; N], at: usize) -> u32 {
+    u32::from(u16::from_ne_bytes(part(header, at)))
 }
 
 #[cfg(test)]

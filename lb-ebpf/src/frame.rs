@@ -1,5 +1,7 @@
 //! The frame of an XDP context as the decoder reads it.
 
+use core::arch::asm;
+
 use aya_ebpf::programs::XdpContext;
 use lb_common::decode::Bytes;
 
@@ -30,8 +32,8 @@ impl Bytes for Frame {
         if offset > MAX_OFFSET {
             return None;
         }
-        let at = self.start + offset;
-        if at + N > self.end {
+        let at = opaque(self.start + offset);
+        if opaque(at + N) > self.end {
             return None;
         }
         // SAFETY: `at..at + N` lies within the frame, as just compared with its end; a byte array has no alignment.
@@ -42,4 +44,19 @@ impl Bytes for Frame {
     fn len(&self) -> usize {
         self.end - self.start
     }
+}
+
+/// `value`, of which the compiler must not know where it comes from.
+///
+/// The verifier follows packet pointers through additions as they are written here: first the offset, then the length,
+/// then the comparison with the end. An optimiser that knows all three may turn them into arithmetic on the end, which
+/// the verifier refuses.
+#[inline(always)]
+fn opaque(value: usize) -> usize {
+    let same;
+    // SAFETY: moves a register to itself. One instruction there must be: the line table knows no empty ones.
+    unsafe {
+        asm!("{0} = {0}", inout(reg) value => same, options(pure, nomem, nostack, preserves_flags));
+    }
+    same
 }

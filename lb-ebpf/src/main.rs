@@ -5,6 +5,8 @@
 
 #![no_std]
 #![no_main]
+// Inline assembly for BPF.
+#![feature(asm_experimental_arch)]
 
 mod frame;
 
