@@ -1,0 +1,132 @@
+//! What a worker counts besides outcomes and backends.
+
+/// Whether a number only grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CounterKind {
+    /// Only grows; a rate makes sense.
+    Counter,
+    /// A level: how many there are now.
+    Gauge,
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $variant:ident $name:literal $kind:ident,)*) => {
+        /// Something that a worker counts.
+        #[repr(u16)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Counter {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Counter {
+            /// All of them, in the order of the file.
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$variant),*];
+
+            /// The name in statistics and metrics.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// Whether it only grows.
+            pub const fn kind(self) -> CounterKind {
+                match self {
+                    $(Self::$variant => CounterKind::$kind,)*
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Frames taken from an RX ring.
+    RxAfXdp "rx_af_xdp" Counter,
+    /// Bytes of these frames, from the Ethernet header on.
+    RxAfXdpBytes "rx_af_xdp_bytes" Counter,
+    /// Datagrams taken from a kernel socket.
+    RxKernel "rx_kernel" Counter,
+    /// Bytes of their payloads.
+    RxKernelBytes "rx_kernel_bytes" Counter,
+    /// Frames put on a TX ring.
+    TxAfXdp "tx_af_xdp" Counter,
+    /// Bytes of these frames, from the Ethernet header on.
+    TxAfXdpBytes "tx_af_xdp_bytes" Counter,
+    /// Datagrams given to a kernel socket.
+    TxKernel "tx_kernel" Counter,
+    /// Bytes of their payloads.
+    TxKernelBytes "tx_kernel_bytes" Counter,
+    /// Sent through the kernel because there is no route.
+    NextHopNoRoute "next_hop_no_route" Counter,
+    /// Sent through the kernel because the MAC address of the next hop is not known; it asks for it.
+    NextHopNoNeighbour "next_hop_no_neighbour" Counter,
+    /// Sent through the kernel because the way leads through an interface without AF_XDP.
+    NextHopOtherInterface "next_hop_other_interface" Counter,
+    /// Sent through the kernel because the next hop is this host.
+    NextHopLocal "next_hop_local" Counter,
+    /// Sent through the kernel, as fragments, because the datagram is larger than the MTU.
+    LargerThanMtu "larger_than_mtu" Counter,
+    /// Not sent: the TX ring was full.
+    TxRingFull "tx_ring_full" Counter,
+    /// Not sent by AF_XDP: no chunk was free.
+    TxNoChunk "tx_no_chunk" Counter,
+    /// System calls that made the kernel send.
+    TxKick "tx_kick" Counter,
+    /// Of these, the ones that the kernel answered with "try again".
+    TxKickAgain "tx_kick_again" Counter,
+    /// System calls that made the kernel look at the fill ring.
+    FillWakeup "fill_wakeup" Counter,
+    /// Turns of the worker that found nothing to do.
+    PollIdle "poll_idle" Counter,
+    /// Turns of the worker that found datagrams.
+    Batches "batches" Counter,
+    /// Frames from an RX ring that are not for a listener.
+    FrameNotOurs "frame_not_ours" Counter,
+    /// Frames from an RX ring that are broken.
+    FrameBroken "frame_broken" Counter,
+    /// Datagrams that a kernel socket refused to send.
+    KernelSendError "kernel_send_error" Counter,
+    /// Datagrams that a kernel socket had no room for.
+    KernelWouldBlock "kernel_would_block" Counter,
+    /// Steered frames that the kernel could not put into a chunk: no chunk in the fill ring, or too large.
+    XskRxDropped "xsk_rx_dropped" Counter,
+    /// Steered frames that found the RX ring full.
+    XskRxRingFull "xsk_rx_ring_full" Counter,
+    /// How often the kernel found the fill ring empty.
+    XskFillRingEmpty "xsk_fill_ring_empty" Counter,
+    /// How often the kernel found the TX ring empty.
+    XskTxRingEmpty "xsk_tx_ring_empty" Counter,
+    /// Descriptors in the fill ring that the kernel refused: a bug.
+    XskRxInvalid "xsk_rx_invalid" Counter,
+    /// Descriptors in the TX ring that the kernel refused: a bug.
+    XskTxInvalid "xsk_tx_invalid" Counter,
+    /// Chunks of the UMEM.
+    FramesTotal "frames_total" Gauge,
+    /// Chunks that nobody uses.
+    FramesFree "frames_free" Gauge,
+    /// Chunks that the kernel may receive into.
+    FramesInFill "frames_in_fill" Gauge,
+    /// Chunks with a received frame, waiting for or held by the worker.
+    FramesInRx "frames_in_rx" Gauge,
+    /// Chunks on a TX or completion ring.
+    FramesInTx "frames_in_tx" Gauge,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_counter_has_a_name_and_a_place_of_its_own() {
+        let names = Counter::ALL
+            .iter()
+            .map(|counter| counter.name())
+            .collect::<HashSet<_>>();
+        assert_eq!(names.len(), Counter::ALL.len());
+        for (place, counter) in Counter::ALL.into_iter().enumerate() {
+            assert_eq!(counter as usize, place);
+        }
+    }
+}

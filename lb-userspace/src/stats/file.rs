@@ -1,0 +1,220 @@
+//! The writing side.
+
+use std::{
+    cell::Cell,
+    marker::PhantomData,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Context;
+
+use super::{
+    Counter, CounterKind,
+    layout::{self, InterfaceInfo, Names, WorkerInfo},
+    reader,
+};
+use crate::{
+    balance::BackendIndex,
+    forward::{Outcome, OutcomeClass},
+    sys::mmap::SharedWords,
+};
+
+/// The statistics of this process, at a path where others find them.
+#[derive(Debug)]
+pub struct StatsFile {
+    shared: Arc<SharedWords>,
+    blocks: usize,
+    block_words: usize,
+    backends: usize,
+    taken: Vec<AtomicBool>,
+}
+
+impl StatsFile {
+    /// Makes the file anew, readable for everyone, all numbers 0. One that was there stays as it is for those who
+    /// have it open.
+    ///
+    /// `backends` are the names of all backends, in the order of [`BackendIndex`].
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn create(
+        path: &Path,
+        workers: &[WorkerInfo],
+        backends: &[String],
+    ) -> anyhow::Result<StatsFile> {
+        Self::create_with_interfaces(path, workers, backends, &[])
+    }
+
+    /// As [`StatsFile::create`], and says which XDP programs steer to these workers.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn create_with_interfaces(
+        path: &Path,
+        workers: &[WorkerInfo],
+        backends: &[String],
+        interfaces: &[InterfaceInfo],
+    ) -> anyhow::Result<StatsFile> {
+        let names = names(workers, backends, interfaces);
+        let json = serde_json::to_vec(&names)?;
+        let per_align = layout::BLOCK_ALIGN / 8;
+        let block_words = names.block_words().next_multiple_of(per_align);
+        let names_words = json.len().div_ceil(8);
+        let blocks = (layout::HEADER_WORDS + names_words).next_multiple_of(per_align);
+        let mut words = vec![0; blocks + block_words * workers.len()];
+
+        let pid = std::process::id();
+        let now = unix_ns();
+        words[layout::WORD_MAGIC] = layout::MAGIC;
+        words[layout::WORD_VERSION] = layout::VERSION;
+        words[layout::WORD_FILE_LEN] = 8 * words.len() as u64;
+        words[layout::WORD_PID] = u64::from(pid);
+        words[layout::WORD_PROCESS_START] = reader::process_start(pid).unwrap_or_default();
+        words[layout::WORD_CREATED] = now;
+        words[layout::WORD_ALIVE] = now;
+        words[layout::WORD_NAMES_OFFSET] = 8 * layout::HEADER_WORDS as u64;
+        words[layout::WORD_NAMES_LEN] = json.len() as u64;
+        words[layout::WORD_BLOCKS_OFFSET] = 8 * blocks as u64;
+        words[layout::WORD_BLOCK_LEN] = 8 * block_words as u64;
+        words[layout::WORD_BLOCKS] = workers.len() as u64;
+        for (word, bytes) in words[layout::HEADER_WORDS..].iter_mut().zip(json.chunks(8)) {
+            let mut padded = [0; 8];
+            padded[..bytes.len()].copy_from_slice(bytes);
+            *word = u64::from_ne_bytes(padded);
+        }
+
+        let shared = SharedWords::create(path, &words)
+            .with_context(|| format!("stats.file {} cannot be made", path.display()))?;
+        Ok(Self {
+            shared: Arc::new(shared),
+            blocks,
+            block_words,
+            backends: backends.len(),
+            taken: workers.iter().map(|_| AtomicBool::new(false)).collect(),
+        })
+    }
+
+    /// The counters of a worker, for that worker alone.
+    ///
+    /// # Panics
+    /// When there is no such worker, or when it was asked for before: two writers of one block would lose counts.
+    pub fn worker(&self, index: usize) -> WorkerStats {
+        assert!(
+            !self.taken[index].swap(true, Relaxed),
+            "worker {index} has its counters already"
+        );
+        WorkerStats {
+            shared: Arc::clone(&self.shared),
+            block: self.blocks + index * self.block_words,
+            backends: self.backends,
+            one_thread: PhantomData,
+        }
+    }
+
+    /// Notes that the process lives. To be called every second or so by the control plane, so that a reader can tell
+    /// since when numbers stand still.
+    pub fn alive(&self) {
+        self.shared.words()[layout::WORD_ALIVE].store(unix_ns(), Relaxed);
+    }
+}
+
+/// The counters of one worker. It can move to the worker's thread, but not be shared.
+#[derive(Debug)]
+pub struct WorkerStats {
+    shared: Arc<SharedWords>,
+    /// First word of the block.
+    block: usize,
+    backends: usize,
+    /// `Cell` is not `Sync`: a load and a store count right with one writer only.
+    one_thread: PhantomData<Cell<()>>,
+}
+
+const OUTCOMES: usize = Counter::ALL.len();
+const BACKENDS: usize = OUTCOMES + Outcome::ALL.len();
+
+impl WorkerStats {
+    /// Adds to a counter.
+    #[inline]
+    pub fn add(&self, counter: Counter, number: u64) {
+        self.add_at(counter as usize, number);
+    }
+
+    /// Sets a gauge, or a counter that somebody else counts.
+    #[inline]
+    pub fn set(&self, counter: Counter, number: u64) {
+        self.shared.words()[self.block + counter as usize].store(number, Relaxed);
+    }
+
+    /// Counts what became of a datagram.
+    #[inline]
+    pub fn outcome(&self, outcome: Outcome) {
+        self.add_at(OUTCOMES + outcome as usize, 1);
+    }
+
+    /// Counts a request that a backend gets. Backends that are not in the file are not counted.
+    #[inline]
+    pub fn backend_request(&self, backend: BackendIndex) {
+        self.add_at_backend(backend, 0);
+    }
+
+    /// Counts an initial INVITE that a backend gets, besides [`WorkerStats::backend_request`].
+    #[inline]
+    pub fn backend_invite(&self, backend: BackendIndex) {
+        self.add_at_backend(backend, 1);
+    }
+
+    #[inline]
+    fn add_at_backend(&self, backend: BackendIndex, which: usize) {
+        let backend = usize::from(backend.0);
+        if backend < self.backends {
+            self.add_at(BACKENDS + 2 * backend + which, 1);
+        }
+    }
+
+    #[inline]
+    fn add_at(&self, place: usize, number: u64) {
+        let word = &self.shared.words()[self.block + place];
+        word.store(word.load(Relaxed).wrapping_add(number), Relaxed);
+    }
+}
+
+fn names(workers: &[WorkerInfo], backends: &[String], interfaces: &[InterfaceInfo]) -> Names {
+    let class = |outcome: Outcome| match outcome.class() {
+        OutcomeClass::Forward => "forward",
+        OutcomeClass::Reply => "reply",
+        OutcomeClass::Drop => "drop",
+        OutcomeClass::Absorb => "absorb",
+    };
+    let gauges = Counter::ALL
+        .into_iter()
+        .filter(|counter| counter.kind() == CounterKind::Gauge);
+    Names {
+        workers: workers.to_vec(),
+        interfaces: interfaces.to_vec(),
+        counters: Counter::ALL
+            .into_iter()
+            .map(|counter| counter.name().to_owned())
+            .collect(),
+        outcomes: Outcome::ALL
+            .into_iter()
+            .map(|outcome| outcome.name().to_owned())
+            .collect(),
+        classes: Outcome::ALL
+            .into_iter()
+            .map(|outcome| (outcome.name().to_owned(), class(outcome).to_owned()))
+            .collect(),
+        gauges: gauges.map(|counter| counter.name().to_owned()).collect(),
+        backends: backends.to_vec(),
+    }
+}
+
+fn unix_ns() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    // Until the year 2554.
+    now.map_or(0, |now| now.as_nanos() as u64)
+}

@@ -1,0 +1,584 @@
+//! The reading side, which trusts nothing in the file.
+//!
+//! It reads a copy rather than mapping the file: a file that somebody cuts short must be an error, not a SIGBUS.
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use super::layout::{self, InterfaceInfo, Names, WorkerInfo};
+
+/// Why statistics could not be read.
+#[derive(Debug)]
+pub enum StatsError {
+    /// The file could not be read.
+    Io(PathBuf, io::Error),
+    /// It is not a statistics file, or not a whole one.
+    Invalid(PathBuf, &'static str),
+    /// Another version of siplb wrote it, with another meaning.
+    Version(PathBuf, u64),
+}
+
+impl fmt::Display for StatsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(path, error) if error.kind() == io::ErrorKind::NotFound => write!(
+                f,
+                "{}: no such file; is siplb running, and with this stats.file?",
+                path.display()
+            ),
+            Self::Io(path, error) => write!(f, "{}: cannot be read: {error}", path.display()),
+            Self::Invalid(path, what) => {
+                write!(f, "{}: not a statistics file: {what}", path.display())
+            }
+            Self::Version(path, version) => write!(
+                f,
+                "{}: version {version} of the format, but this siplb reads version {}; use the siplb that wrote it",
+                path.display(),
+                layout::VERSION
+            ),
+        }
+    }
+}
+
+impl std::error::Error for StatsError {}
+
+/// A statistics file, by its path: after a restart it reads that of the new process.
+#[derive(Clone, Debug)]
+pub struct StatsReader {
+    path: PathBuf,
+}
+
+/// All numbers of a file, read at one time. Numbers of a running process that belong together may still be a few
+/// datagrams apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The process that writes, or wrote, the file.
+    pub pid: u32,
+    /// Whether it still runs.
+    pub running: bool,
+    /// When it made the file.
+    pub started: SystemTime,
+    /// When it last said that it lives.
+    pub alive: SystemTime,
+    /// XDP programs that steer to the workers.
+    pub interfaces: Vec<Interface>,
+    /// In the order of the workers.
+    pub workers: Vec<Worker>,
+}
+
+/// Where the XDP program of an interface counts.
+pub type Interface = InterfaceInfo;
+
+/// What one worker counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Worker {
+    /// Who it is.
+    pub info: WorkerInfo,
+    /// Counters and gauges in the order of the file.
+    pub counters: Vec<Value>,
+    /// What became of datagrams, in the order of the file.
+    pub outcomes: Vec<Value>,
+    /// In the order of the file.
+    pub backends: Vec<BackendCounts>,
+}
+
+/// A number under its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Value {
+    /// As the writer called it.
+    pub name: String,
+    /// What kind it is: `counter` or `gauge`; for outcomes `forward`, `reply`, `drop` or `absorb`.
+    pub kind: String,
+    /// The number.
+    pub value: u64,
+}
+
+/// What a backend got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendCounts {
+    /// Its name.
+    pub name: String,
+    /// Requests.
+    pub requests: u64,
+    /// Initial INVITEs among them, retransmissions included.
+    pub invites: u64,
+}
+
+impl Worker {
+    /// A counter by its name; 0 when the writer does not know it.
+    pub fn counter(&self, name: &str) -> u64 {
+        self.counters
+            .iter()
+            .find(|value| value.name == name)
+            .map_or(0, |value| value.value)
+    }
+}
+
+impl StatsReader {
+    /// Reads a file once, to see whether it is one.
+    ///
+    /// # Errors
+    /// When it cannot be read or is not a whole statistics file.
+    pub fn open(path: &Path) -> Result<Self, StatsError> {
+        let reader = Self {
+            path: path.to_owned(),
+        };
+        reader.snapshot()?;
+        Ok(reader)
+    }
+
+    /// Reads all numbers.
+    ///
+    /// # Errors
+    /// When the file cannot be read (any more) or is not a whole statistics file.
+    pub fn snapshot(&self) -> Result<Snapshot, StatsError> {
+        let io = |error| StatsError::Io(self.path.clone(), error);
+        let mut bytes = Vec::new();
+        File::open(&self.path)
+            .map_err(io)?
+            .take(layout::MAX_FILE as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(io)?;
+        parse(&bytes).map_err(|problem| match problem {
+            Problem::Invalid(what) => StatsError::Invalid(self.path.clone(), what),
+            Problem::Version(version) => StatsError::Version(self.path.clone(), version),
+        })
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Problem {
+    Invalid(&'static str),
+    Version(u64),
+}
+
+fn parse(bytes: &[u8]) -> Result<Snapshot, Problem> {
+    let invalid = Problem::Invalid;
+    let (words, rest) = bytes.as_chunks::<8>();
+    let word = |index: usize| words.get(index).map(|bytes| u64::from_ne_bytes(*bytes));
+    let header = |index: usize| word(index).ok_or(invalid("it is too short"));
+    let size =
+        |index: usize| header(index).map(|value| usize::try_from(value).unwrap_or(usize::MAX));
+
+    if header(layout::WORD_MAGIC)? != layout::MAGIC {
+        return Err(invalid("it begins with something else"));
+    }
+    match header(layout::WORD_VERSION)? {
+        layout::VERSION => {}
+        other => return Err(Problem::Version(other)),
+    }
+    if words.len() < layout::HEADER_WORDS || bytes.len() > layout::MAX_FILE || !rest.is_empty() {
+        return Err(invalid("its length is impossible"));
+    }
+    if size(layout::WORD_FILE_LEN)? != bytes.len() {
+        return Err(invalid("it is not whole"));
+    }
+
+    let names_offset = size(layout::WORD_NAMES_OFFSET)?;
+    let names = names_offset
+        .checked_add(size(layout::WORD_NAMES_LEN)?)
+        .and_then(|end| bytes.get(names_offset..end))
+        .ok_or(invalid("its names are outside of it"))?;
+    let names: Names =
+        serde_json::from_slice(names).map_err(|_| invalid("its names are garbled"))?;
+
+    let blocks = (
+        size(layout::WORD_BLOCKS_OFFSET)?,
+        size(layout::WORD_BLOCK_LEN)?,
+        size(layout::WORD_BLOCKS)?,
+    );
+    let blocks = blocks
+        .1
+        .checked_mul(blocks.2)
+        .and_then(|len| len.checked_add(blocks.0))
+        .filter(|&end| end == bytes.len())
+        .map(|_| blocks)
+        .ok_or(invalid("its blocks are outside of it"))?;
+    let (offset, len, count) = blocks;
+    if offset % 8 != 0
+        || len % 8 != 0
+        || count != names.workers.len()
+        || len / 8 < names.block_words()
+    {
+        return Err(invalid("its blocks do not fit its names"));
+    }
+
+    let pid = u32::try_from(header(layout::WORD_PID)?)
+        .map_err(|_| invalid("its process id is impossible"))?;
+    let process_start = header(layout::WORD_PROCESS_START)?;
+    let time = |index| header(index).map(|ns| UNIX_EPOCH + Duration::from_nanos(ns));
+    let workers = names.workers.iter().enumerate().map(|(index, info)| {
+        let first = (offset + index * len) / 8;
+        worker(info, &names, &words[first..first + len / 8])
+    });
+    Ok(Snapshot {
+        pid,
+        running: process_start_is(pid, process_start),
+        started: time(layout::WORD_CREATED)?,
+        alive: time(layout::WORD_ALIVE)?,
+        workers: workers.collect(),
+        interfaces: names.interfaces.clone(),
+    })
+}
+
+/// `words` are as many as [`Names::block_words`], at least.
+fn worker(info: &WorkerInfo, names: &Names, words: &[[u8; 8]]) -> Worker {
+    let mut words = words.iter().map(|bytes| u64::from_ne_bytes(*bytes));
+    let mut next = || words.next().unwrap_or_default();
+    let counters = names.counters.iter().map(|name| Value {
+        name: name.clone(),
+        kind: if names.gauges.contains(name) {
+            "gauge".to_owned()
+        } else {
+            "counter".to_owned()
+        },
+        value: next(),
+    });
+    let counters = counters.collect();
+    let outcomes = names.outcomes.iter().map(|name| Value {
+        name: name.clone(),
+        kind: names.classes.get(name).cloned().unwrap_or_default(),
+        value: next(),
+    });
+    let outcomes = outcomes.collect();
+    let backends = names.backends.iter().map(|name| BackendCounts {
+        name: name.clone(),
+        requests: next(),
+        invites: next(),
+    });
+    Worker {
+        info: info.clone(),
+        counters,
+        outcomes,
+        backends: backends.collect(),
+    }
+}
+
+fn process_start_is(pid: u32, start: u64) -> bool {
+    process_start(pid).is_some_and(|now| now == start)
+}
+
+/// When a process started, in clock ticks after boot; with its id that names a process for good. `None` when there
+/// is no such process, or only what is left of it.
+pub(super) fn process_start(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is a name in brackets, which may itself have blanks and brackets: proc(5).
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, thread};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        balance::BackendIndex,
+        forward::Outcome,
+        stats::{Counter, StatsFile},
+    };
+
+    struct TempFile(PathBuf);
+
+    impl TempFile {
+        fn new(name: &str) -> Self {
+            let name = format!("siplb-stats-{name}-{}", std::process::id());
+            Self(std::env::temp_dir().join(name))
+        }
+    }
+
+    impl Drop for TempFile {
+        fn drop(&mut self) {
+            let _ = fs::remove_file(&self.0);
+        }
+    }
+
+    fn workers() -> [WorkerInfo; 2] {
+        [0, 1].map(|n| WorkerInfo {
+            cpu: 3 + n,
+            queue: n as u32,
+            data_path: "eth0 native copy".into(),
+        })
+    }
+
+    fn backends() -> [String; 3] {
+        ["sw1", "sw2", "sw3"].map(str::to_owned)
+    }
+
+    #[test]
+    fn what_workers_count_is_read_under_its_name() {
+        let file = TempFile::new("names");
+        let interface = InterfaceInfo {
+            name: "eth0".into(),
+            pin_dir: "/sys/fs/bpf/siplb/edge/eth0/v1".into(),
+            steered_at_start: 17,
+        };
+        let stats = StatsFile::create_with_interfaces(
+            &file.0,
+            &workers(),
+            &backends(),
+            std::slice::from_ref(&interface),
+        )
+        .unwrap();
+        let (first, second) = (stats.worker(0), stats.worker(1));
+        first.add(Counter::RxAfXdp, 5);
+        first.add(Counter::RxAfXdp, 2);
+        second.set(Counter::FramesFree, 4096);
+        second.set(Counter::FramesFree, 4000);
+        second.outcome(Outcome::ALL[1]);
+        second.backend_request(BackendIndex(2));
+        second.backend_request(BackendIndex(2));
+        second.backend_invite(BackendIndex(2));
+        // Not in the file; must not count for anybody else.
+        second.backend_invite(BackendIndex(3));
+
+        let snapshot = StatsReader::open(&file.0).unwrap().snapshot().unwrap();
+        assert_eq!(snapshot.pid, std::process::id());
+        assert!(snapshot.running);
+        assert_eq!(snapshot.interfaces, [interface]);
+        assert_eq!(snapshot.workers.len(), 2);
+        for (index, worker) in snapshot.workers.iter().enumerate() {
+            assert_eq!(worker.info, workers()[index]);
+            let nonzero = |values: &[Value]| {
+                values
+                    .iter()
+                    .filter(|value| value.value > 0)
+                    .map(|value| (value.name.clone(), value.kind.clone(), value.value))
+                    .collect::<Vec<_>>()
+            };
+            let counts = worker
+                .backends
+                .iter()
+                .map(|backend| (backend.name.as_str(), backend.requests, backend.invites));
+            let counts = counts.collect::<Vec<_>>();
+            if index == 0 {
+                assert_eq!(
+                    nonzero(&worker.counters),
+                    [("rx_af_xdp".to_owned(), "counter".to_owned(), 7)]
+                );
+                assert_eq!(nonzero(&worker.outcomes), []);
+                assert_eq!(counts, [("sw1", 0, 0), ("sw2", 0, 0), ("sw3", 0, 0)]);
+            } else {
+                assert_eq!(
+                    nonzero(&worker.counters),
+                    [("frames_free".to_owned(), "gauge".to_owned(), 4000)]
+                );
+                assert_eq!(nonzero(&worker.outcomes).len(), 1);
+                assert_eq!(nonzero(&worker.outcomes)[0].0, Outcome::ALL[1].name());
+                assert_eq!(counts, [("sw1", 0, 0), ("sw2", 0, 0), ("sw3", 2, 1)]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_counters_do_not_reach_into_the_next_block() {
+        let file = TempFile::new("blocks");
+        let stats = StatsFile::create(&file.0, &workers(), &backends()).unwrap();
+        let first = stats.worker(0);
+        for counter in Counter::ALL {
+            first.add(counter, 1);
+        }
+        for outcome in Outcome::ALL {
+            first.outcome(outcome);
+        }
+        for backend in 0..3 {
+            first.backend_request(BackendIndex(backend));
+            first.backend_invite(BackendIndex(backend));
+        }
+        let snapshot = StatsReader::open(&file.0).unwrap().snapshot().unwrap();
+        let sum = |worker: &Worker| {
+            let values = worker.counters.iter().chain(&worker.outcomes);
+            values.map(|value| value.value).collect::<Vec<_>>()
+        };
+        assert!(sum(&snapshot.workers[0]).iter().all(|&value| value == 1));
+        assert!(sum(&snapshot.workers[1]).iter().all(|&value| value == 0));
+        assert!(
+            snapshot.workers[0]
+                .backends
+                .iter()
+                .all(|backend| (backend.requests, backend.invites) == (1, 1))
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "worker 1 has its counters already")]
+    fn a_block_has_one_writer() {
+        let file = TempFile::new("writer");
+        let stats = StatsFile::create(&file.0, &workers(), &backends()).unwrap();
+        let _first = stats.worker(1);
+        let _again = stats.worker(1);
+    }
+
+    #[test]
+    fn two_writers_and_two_readers_lose_nothing() {
+        const ROUNDS: u64 = 200_000;
+        let file = TempFile::new("threads");
+        let stats = StatsFile::create(&file.0, &workers(), &backends()).unwrap();
+        let reader = StatsReader::open(&file.0).unwrap();
+        let total = |snapshot: &Snapshot| {
+            let workers = snapshot.workers.iter();
+            workers
+                .map(|worker| worker.counter("tx_af_xdp"))
+                .sum::<u64>()
+        };
+        thread::scope(|scope| {
+            for index in 0..2 {
+                let worker = stats.worker(index);
+                scope.spawn(move || {
+                    for _ in 0..ROUNDS {
+                        worker.add(Counter::TxAfXdp, 1);
+                        worker.outcome(Outcome::ALL[0]);
+                    }
+                });
+            }
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let mut last = 0;
+                    while last < 2 * ROUNDS {
+                        let now = total(&reader.snapshot().unwrap());
+                        assert!(now >= last, "counters went back from {last} to {now}");
+                        last = now;
+                    }
+                });
+            }
+        });
+        let snapshot = reader.snapshot().unwrap();
+        assert!(
+            snapshot
+                .workers
+                .iter()
+                .all(|worker| worker.outcomes[0].value == ROUNDS)
+        );
+    }
+
+    #[test]
+    fn a_reader_follows_a_restart() {
+        let file = TempFile::new("restart");
+        let old = StatsFile::create(&file.0, &workers(), &backends()).unwrap();
+        old.worker(0).add(Counter::RxKernel, 9);
+        let reader = StatsReader::open(&file.0).unwrap();
+        assert_eq!(
+            reader.snapshot().unwrap().workers[0].counter("rx_kernel"),
+            9
+        );
+        let new = StatsFile::create(&file.0, &workers()[..1], &backends()).unwrap();
+        old.alive();
+        let snapshot = reader.snapshot().unwrap();
+        assert_eq!(snapshot.workers.len(), 1);
+        assert_eq!(snapshot.workers[0].counter("rx_kernel"), 0);
+        new.alive();
+        assert!(reader.snapshot().unwrap().alive > snapshot.alive);
+    }
+
+    /// The bytes of a good file, not of this process: pid 0 never runs.
+    fn good(name: &str) -> Vec<u8> {
+        let file = TempFile::new(name);
+        let _stats = StatsFile::create(&file.0, &workers(), &backends()).unwrap();
+        let mut bytes = fs::read(&file.0).unwrap();
+        bytes[8 * layout::WORD_PID..][..8].fill(0);
+        bytes
+    }
+
+    #[test]
+    fn a_file_cut_short_or_made_longer_is_refused() {
+        let bytes = good("cut");
+        assert!(!parse(&bytes).unwrap().running);
+        for len in 0..bytes.len() {
+            assert!(
+                matches!(parse(&bytes[..len]), Err(Problem::Invalid(_))),
+                "accepted {len} of {} bytes",
+                bytes.len()
+            );
+        }
+        for more in [1, 8, 128, 4096] {
+            let longer = [bytes.clone(), vec![0; more]].concat();
+            assert_eq!(parse(&longer).unwrap_err(), {
+                if more % 8 == 0 {
+                    Problem::Invalid("it is not whole")
+                } else {
+                    Problem::Invalid("its length is impossible")
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn hostile_headers_are_refused() {
+        let bytes = good("hostile");
+        let cases = [
+            (
+                layout::WORD_MAGIC,
+                Problem::Invalid("it begins with something else"),
+            ),
+            (layout::WORD_VERSION, Problem::Version(u64::MAX)),
+            (layout::WORD_FILE_LEN, Problem::Invalid("it is not whole")),
+            (
+                layout::WORD_PID,
+                Problem::Invalid("its process id is impossible"),
+            ),
+            (
+                layout::WORD_NAMES_OFFSET,
+                Problem::Invalid("its names are outside of it"),
+            ),
+            (
+                layout::WORD_NAMES_LEN,
+                Problem::Invalid("its names are outside of it"),
+            ),
+            (
+                layout::WORD_BLOCKS_OFFSET,
+                Problem::Invalid("its blocks are outside of it"),
+            ),
+            (
+                layout::WORD_BLOCK_LEN,
+                Problem::Invalid("its blocks are outside of it"),
+            ),
+            (
+                layout::WORD_BLOCKS,
+                Problem::Invalid("its blocks are outside of it"),
+            ),
+        ];
+        for (word, problem) in cases {
+            let mut bytes = bytes.clone();
+            bytes[8 * word..][..8].fill(0xff);
+            assert_eq!(parse(&bytes).unwrap_err(), problem, "word {word}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn no_damage_panics(damage in prop::collection::vec((0..2048usize, any::<u8>()), 1..8)) {
+            let mut bytes = good("damage");
+            for (place, byte) in damage {
+                let place = place % bytes.len();
+                bytes[place] = byte;
+            }
+            let _ = parse(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_missing_file_says_what_to_look_at() {
+        assert_eq!(
+            StatsReader::open(Path::new("/nonexistent/stats"))
+                .unwrap_err()
+                .to_string(),
+            "/nonexistent/stats: no such file; is siplb running, and with this stats.file?"
+        );
+    }
+}
