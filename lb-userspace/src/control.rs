@@ -1,3 +1,30 @@
 //! What runs beside the workers: next hops, the control socket.
 
+pub mod client;
 pub mod next_hops;
+pub mod server;
+
+mod timed;
+
+use serde::{Deserialize, Serialize};
+
+/// A line that the command line sends to the running node: `{"command":"status"}`. The answer is a line as well,
+/// `{"ok":true, ...}` or `{"ok":false,"error":"..."}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// What to do.
+    pub command: String,
+    /// What else the line has.
+    #[serde(flatten)]
+    pub arguments: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Request {
+    /// A request without arguments.
+    pub fn new(command: &str) -> Self {
+        Self {
+            command: command.to_owned(),
+            arguments: serde_json::Map::new(),
+        }
+    }
+}
