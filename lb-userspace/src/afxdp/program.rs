@@ -168,8 +168,7 @@ impl Program {
         self.fallback_reason.as_deref()
     }
 
-    /// Makes `vips` the addresses and ports whose datagrams are steered: adds the new ones first, then removes those
-    /// that are no more.
+    /// Makes `vips` the addresses and ports whose datagrams are steered. Those that stay are steered all the while.
     ///
     /// # Errors
     ///
