@@ -62,18 +62,6 @@ impl Apt {
         cmd::ask(&mut command).map_or_else(BTreeMap::new, |policy| parse_policy(&policy))
     }
 
-    /// Packages that `package` depends on.
-    pub fn dependencies(&self, package: &str) -> Vec<String> {
-        let mut command = Command::new("apt-cache");
-        command.env("LC_ALL", "C").args(["depends", package]);
-        cmd::ask(&mut command)
-            .unwrap_or_default()
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("Depends: "))
-            .map(str::to_owned)
-            .collect()
-    }
-
     /// Installs packages, without those that they only recommend.
     ///
     /// # Errors
@@ -121,16 +109,11 @@ impl Apt {
 }
 
 fn lists_are_old() -> bool {
-    let newest = fs::read_dir("/var/lib/apt/lists").ok().and_then(|lists| {
-        lists
-            .filter_map(|entry| entry.ok()?.metadata().ok())
-            .filter(fs::Metadata::is_file)
-            .filter_map(|metadata| metadata.accessed().ok().max(metadata.modified().ok()))
-            .max()
-    });
-    newest.is_none_or(|newest| {
+    // Its time changes when lists are fetched, also when nothing in them is new.
+    let fetched = fs::metadata("/var/lib/apt/lists/partial").and_then(|folder| folder.modified());
+    fetched.map_or(true, |fetched| {
         SystemTime::now()
-            .duration_since(newest)
+            .duration_since(fetched)
             .is_ok_and(|age| age > LISTS_ARE_OLD_AFTER)
     })
 }

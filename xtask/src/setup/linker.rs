@@ -123,11 +123,18 @@ fn tools(route: Route) -> PathBuf {
     cmd::target().join("tools").join(route.name())
 }
 
-/// Where Debian, and apt.llvm.org, put this LLVM with its headers.
+/// Where this LLVM lies with its headers.
 fn llvm_prefix(llvm: u32) -> Option<PathBuf> {
-    let prefix = PathBuf::from(format!("/usr/lib/llvm-{llvm}"));
-    (prefix.join("bin/llvm-config").exists() && prefix.join("include/llvm-c").exists())
-        .then_some(prefix)
+    // The first name is Debian's and apt.llvm.org's.
+    [format!("llvm-config-{llvm}"), "llvm-config".to_owned()]
+        .iter()
+        .find_map(|program| {
+            let ask = |question| cmd::ask(cmd::foreign(program).arg(question));
+            let headers = PathBuf::from(ask("--includedir")?.trim()).join("llvm-c");
+            let fits = ask("--version")?.split('.').next()?.parse() == Ok(llvm);
+            let prefix = PathBuf::from(ask("--prefix")?.trim());
+            (fits && headers.exists()).then_some(prefix)
+        })
 }
 
 /// Major version of the LLVM in a bpf-linker, `None` when it does not run.

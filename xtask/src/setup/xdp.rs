@@ -35,7 +35,7 @@ impl Route {
 
 /// A compiler with matching core sources.
 #[derive(Clone, Debug)]
-struct Compiler {
+pub struct Compiler {
     route: Route,
     /// `1.96.0`
     release: String,
@@ -244,18 +244,11 @@ pub enum Plan {
     /// Nothing to do.
     Ready(XdpCompiler),
     /// The compiler is there, the linker is not.
-    Linker(CompilerAndPackages),
+    Linker(Compiler),
     /// Debian has the compiler.
-    Debian(DebianRust, Vec<String>),
+    Debian(DebianRust),
     /// rustup fetches the compiler.
     Rustup,
-}
-
-/// A compiler, and Debian's packages to build its linker with, where apt has them.
-#[derive(Debug)]
-pub struct CompilerAndPackages {
-    compiler: Compiler,
-    packages: Vec<String>,
 }
 
 impl fmt::Display for Plan {
@@ -266,10 +259,10 @@ impl fmt::Display for Plan {
                 write!(
                     formatter,
                     "{} is ready; bpf-linker for LLVM {} is missing",
-                    found.compiler, found.compiler.llvm
+                    found, found.llvm
                 )
             }
-            Plan::Debian(rust, _) => write!(
+            Plan::Debian(rust) => write!(
                 formatter,
                 "Debian's {}, {} and {}: apt-get has them, and rustup's nightly with rust-src is not ready",
                 rust.rustc, rust.cargo, rust.sources
@@ -289,12 +282,11 @@ impl fmt::Display for Plan {
 /// When there is no way from here; says what to install.
 pub fn plan(apt: Option<&mut Apt>) -> Result<Plan> {
     if let Some(compiler) = compilers().into_iter().next() {
-        let packages = apt
-            .map(|apt| available(apt, linker::packages(compiler.llvm)))
-            .unwrap_or_default();
-        return Ok(Plan::Linker(CompilerAndPackages { compiler, packages }));
+        return Ok(Plan::Linker(compiler));
     }
-    if let Some(apt) = apt {
+    // Debian's own rustup cannot be installed beside Debian's compilers.
+    let debian_rustup = Path::new("/usr/bin/rustup").exists();
+    if let Some(apt) = apt.filter(|_| !debian_rustup) {
         if let Some(plan) = plan_debian(apt) {
             return Ok(plan);
         }
@@ -323,41 +315,18 @@ fn plan_debian(apt: &Apt) -> Option<Plan> {
                 .get(*name)
                 .is_some_and(|version| is_recent(version))
         });
-        if !recent {
-            return None;
-        }
-        // Its LLVM is known by its library before the compiler can be asked.
-        let llvm = apt
-            .dependencies(rust.rustc)
-            .iter()
-            .find_map(|name| name.strip_prefix("libllvm")?.parse().ok());
-        let mut packages: Vec<String> = names.map(str::to_owned).into();
-        if let Some(llvm) = llvm
-            && linker::find(Route::Debian, llvm).is_none()
-        {
-            packages.extend(available(apt, linker::packages(llvm)));
-        }
-        Some(Plan::Debian(rust, packages))
+        recent.then_some(Plan::Debian(rust))
     })
-}
-
-/// All of `packages`, or none when apt lacks one of them.
-fn available(apt: &Apt, packages: Vec<String>) -> Vec<String> {
-    let names: Vec<&str> = packages.iter().map(String::as_str).collect();
-    if apt.candidates(&names).len() == names.len() {
-        packages
-    } else {
-        Vec::new()
-    }
 }
 
 impl Plan {
     /// Debian's packages that it takes.
     pub fn packages(&self) -> Vec<String> {
         match self {
-            Plan::Ready(_) | Plan::Rustup => Vec::new(),
-            Plan::Linker(found) => found.packages.clone(),
-            Plan::Debian(_, packages) => packages.clone(),
+            Plan::Ready(_) | Plan::Linker(_) | Plan::Rustup => Vec::new(),
+            Plan::Debian(rust) => [rust.rustc, rust.cargo, rust.sources]
+                .map(str::to_owned)
+                .into(),
         }
     }
 
@@ -369,8 +338,8 @@ impl Plan {
     pub fn carry_out(self, apt: Option<&mut Apt>) -> Result<XdpCompiler> {
         let compiler = match self {
             Plan::Ready(ready) => return Ok(ready),
-            Plan::Linker(found) => found.compiler,
-            Plan::Debian(..) => debian()
+            Plan::Linker(found) => found,
+            Plan::Debian(_) => debian()
                 .context("Debian's compiler and its sources are installed and do not match")?,
             Plan::Rustup => {
                 let mut command = cmd::foreign("rustup");
