@@ -68,7 +68,10 @@ fn build(tools: &Path, llvm: u32, prefix: &Path) -> Result<()> {
     let mut command = cmd::cargo();
     command
         .env("LLVM_PREFIX", prefix)
-        .env(format!("LLVM_SYS_{llvm}1_PREFIX"), prefix);
+        .env(format!("LLVM_SYS_{llvm}1_PREFIX"), prefix)
+        // The work is LLVM's; optimising what wraps it, and its debug information, would take a minute more.
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "false");
     command.args([
         "install",
         "bpf-linker",
