@@ -77,7 +77,14 @@ impl fmt::Display for Compiler {
 impl XdpCompiler {
     /// `cargo SUBCOMMAND` for the XDP program.
     pub fn cargo(&self, subcommand: &str) -> Command {
-        let mut command = self.plain_cargo();
+        let mut command = if (self.compiler.route, subcommand) == (Route::Debian, "clippy") {
+            // Cargo would take rustup's of that name, when there is one, for a toolchain without core sources.
+            let mut command = debian_tool("/usr/bin/cargo-clippy");
+            command.env("CARGO", "/usr/bin/cargo");
+            command
+        } else {
+            self.plain_cargo()
+        };
         command
             .env("RUSTFLAGS", build::xdp_rust_flags())
             .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &self.linker)
@@ -134,15 +141,18 @@ impl XdpCompiler {
                 command.args(["run", "nightly", "cargo"]);
                 command
             }
-            Route::Debian => {
-                let mut command = cmd::foreign("/usr/bin/cargo");
-                command
-                    .env("RUSTC", "/usr/bin/rustc")
-                    .env("RUSTC_BOOTSTRAP", "1");
-                command
-            }
+            Route::Debian => debian_tool("/usr/bin/cargo"),
         }
     }
+}
+
+/// A program of Debian's compiler, which takes unstable options only when told so.
+fn debian_tool(program: &str) -> Command {
+    let mut command = cmd::foreign(program);
+    command
+        .env("RUSTC", "/usr/bin/rustc")
+        .env("RUSTC_BOOTSTRAP", "1");
+    command
 }
 
 /// A compiler and linker that are ready.
