@@ -1,0 +1,210 @@
+//! The command line: arguments in, text or JSON out.
+//!
+//! Exit status: 0 done, 1 it did not work, 2 wrong usage or an invalid configuration.
+
+mod check;
+mod output;
+mod stats;
+mod status;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use self::output::{Output, Terminal};
+use crate::{
+    config::{self, Config, ConfigError, DEFAULT_PATH},
+    node::{self, RunOptions},
+};
+
+/// Anycast load balancer for SIP over UDP
+#[derive(Debug, Parser)]
+#[command(
+    name = "siplb",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  siplb check                         what /etc/siplb/siplb.yaml means, or all that is wrong with it
+  siplb run --config edge.yaml        run this node until it gets SIGTERM or SIGINT
+  siplb status                        how the running node receives, queue by queue
+  siplb stats --watch                 counters and rates, every second
+
+Exit status: 0 done, 1 it did not work, 2 wrong usage or an invalid configuration.
+NO_COLOR switches colours off; RUST_LOG sets what `run` logs (error, warn, info, debug)."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run this node until it gets SIGTERM or SIGINT
+    #[command(after_help = "\
+Examples:
+  siplb run
+  RUST_LOG=debug siplb run --config edge.yaml")]
+    Run {
+        /// Configuration file
+        #[arg(long, short, value_name = "FILE", default_value = DEFAULT_PATH)]
+        config: PathBuf,
+    },
+    /// Check the configuration and say what it means
+    #[command(
+        long_about = "Check the configuration and say what it means
+
+Reads the secret files as well, so it needs the same permissions as `run`. Reports all mistakes it can find \
+at once, each with line and column. Nodes that print the same table hash send calls to the same backends.",
+        after_help = "\
+Examples:
+  siplb check --config edge.yaml
+  siplb check --json | jq -r .table_hash"
+    )]
+    Check {
+        /// Configuration file
+        #[arg(long, short, value_name = "FILE", default_value = DEFAULT_PATH)]
+        config: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what XDP program and workers have counted, by CPU
+    #[command(
+        long_about = "Show what XDP program and workers have counted, by CPU
+
+Reads the workers' shared memory file and the pinned maps of the XDP program; the process is not asked and \
+may hang or be gone. Counters that are 0 are left out. XDP counters need root (CAP_BPF).",
+        after_help = "\
+Examples:
+  siplb stats                         once
+  siplb stats --watch                 every second, with rates
+  siplb stats --watch 5 --all         every five seconds, counters that are 0 as well
+  siplb stats --json | jq .backends   for programs; with --watch one line each time"
+    )]
+    Stats(stats::StatsArgs),
+    /// Ask the running node how it receives, queue by queue
+    #[command(after_help = "\
+Examples:
+  siplb status
+  siplb status --json | jq '.workers[].sockets[].copy'")]
+    Status(status::StatusArgs),
+}
+
+/// Where the configuration is, for commands that can do without.
+#[derive(Debug, Args)]
+struct OptionalConfig {
+    /// Configuration file, for the paths in it [default: /etc/siplb/siplb.yaml if it is there]
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl OptionalConfig {
+    /// The configuration that was named, or the usual one if it is there and can be understood.
+    fn load(&self) -> Result<Option<Config>, Failure> {
+        match &self.config {
+            Some(path) => Ok(Some(config::load_without_secrets(path)?)),
+            None => Ok(config::load_without_secrets(DEFAULT_PATH.as_ref()).ok()),
+        }
+    }
+}
+
+/// Why a command did not do what it should.
+#[derive(Debug)]
+enum Failure {
+    /// Exit status 2: nothing was tried.
+    Usage(String),
+    /// Exit status 1.
+    Failed(String),
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(format!("{error:#}"))
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// Does what the command line of this process says.
+pub fn main() -> ExitCode {
+    // Prints help (exit status 0) or what is wrong with the usage (2) by itself.
+    let cli = Cli::parse();
+    let output = Output::new(Terminal::of_this_process());
+    match dispatch(cli.command, &output) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read the output has seen enough: `siplb stats | head`.
+        Err(_) if output.is_closed() => ExitCode::SUCCESS,
+        Err(Failure::Usage(message)) => {
+            eprintln!("{message}");
+            ExitCode::from(2)
+        }
+        Err(Failure::Failed(message)) => {
+            eprintln!("siplb: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command, output: &Output) -> Result<(), Failure> {
+    match command {
+        Command::Run { config } => run(&config),
+        Command::Check { config, json } => check::check(&config, json, output),
+        Command::Stats(arguments) => stats::stats(&arguments, output),
+        Command::Status(arguments) => status::status(&arguments, output),
+    }
+}
+
+fn run(path: &std::path::Path) -> Result<(), Failure> {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    let config = config::load(path)?;
+    if config.node.secret_file.is_none() {
+        return Err(Failure::Usage(format!(
+            "{}: node.secret_file: is missing, and no node can run without; make one with: (umask 077; head -c 32 \
+             /dev/urandom > FILE), copy it to all nodes and write its path",
+            path.display()
+        )));
+    }
+    Ok(node::run(config, RunOptions::default())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn arguments_fit_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_watch_interval_can_be_left_out() {
+        let watch = |arguments: &[&str]| {
+            let arguments = ["siplb", "stats"].iter().chain(arguments);
+            match Cli::try_parse_from(arguments).unwrap().command {
+                Command::Stats(stats) => stats.watch,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(watch(&[]), None);
+        assert_eq!(watch(&["--watch"]), Some(1.0));
+        assert_eq!(watch(&["--watch", "2.5", "--json"]), Some(2.5));
+        for wrong in ["0", "-1", "nan", "x", "1e9"] {
+            let arguments = ["siplb", "stats", &format!("--watch={wrong}")];
+            let error = Cli::try_parse_from(arguments).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{wrong}");
+        }
+    }
+}

@@ -90,7 +90,7 @@ pub struct Datapath {
     /// `ring`: length of each fill, RX, TX and completion ring, a power of two; default 2048.
     pub ring: u32,
     /// `pin_path`: directory in a BPF file system for the XDP program's link and maps; default
-    /// `/sys/fs/bpf/siplb/NODE`.
+    /// `/sys/fs/bpf/siplb/NODE`, with `_` for each `.` of the name.
     pub pin_path: PathBuf,
     /// `stale_after`: how old a worker's heartbeat may be before its queue's datagrams go to the kernel; default
     /// 250 ms.
@@ -249,6 +249,17 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
 /// Everything that is wrong with the text, as far as it can be found at once. `file_name` is for the messages.
 pub fn parse(text: &str, file_name: &str) -> Result<Config, ConfigError> {
     check::check(text, file_name).map(|(config, _)| config)
+}
+
+/// Reads and checks a configuration file, but not the secret files that it names, which not everybody can read:
+/// [`Config::keys`] are of an empty secret.
+///
+/// # Errors
+/// Everything that is wrong with it, as far as it can be found at once.
+pub fn load_without_secrets(path: &Path) -> Result<Config, ConfigError> {
+    let file_name = path.display().to_string();
+    let text = read(path).map_err(|what| ConfigError::whole_file(&file_name, what))?;
+    parse(&text, &file_name)
 }
 
 fn read(path: &Path) -> Result<String, String> {

@@ -3,6 +3,7 @@
 pub mod client;
 pub mod next_hops;
 pub mod server;
+pub mod status;
 
 mod timed;
 

@@ -253,8 +253,7 @@ impl Checker {
             workers,
             chunks,
             ring,
-            pin_path: pin_path
-                .unwrap_or_else(|| PathBuf::from(Datapath::DEFAULT_PIN_PARENT).join(node_name)),
+            pin_path: pin_path.unwrap_or_else(|| default_pin_path(node_name)),
             stale_after: stale_after.unwrap_or(Datapath::DEFAULT_STALE_AFTER),
             debug_log,
         }
@@ -502,6 +501,11 @@ impl Checker {
                 .add(&Path::root().key("node").key("address"), what);
         }
     }
+}
+
+/// A BPF file system has no dots in names.
+fn default_pin_path(node_name: &str) -> PathBuf {
+    PathBuf::from(Datapath::DEFAULT_PIN_PARENT).join(node_name.replace('.', "_"))
 }
 
 /// Values that may be there once, with the line of the first.

@@ -1,9 +1,14 @@
 //! Everything that [`super::forward`] knows besides the datagram: built by the control plane, published whole.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    hash::Hasher,
+    net::{IpAddr, SocketAddr},
+};
+
+use siphasher::sip::SipHasher13;
 
 use crate::{
-    balance::{Backend, BackendIndex, Pool},
+    balance::{Backend, BackendIndex, LookupTable, Pool},
     config::Config,
     token::Keys,
 };
@@ -98,6 +103,35 @@ impl Table {
         }
     }
 
+    /// A number that is equal on two nodes exactly when they send requests without a flow token to the same backends
+    /// (but for a chance of 2^-64): it covers the secret, listeners, pools and routes.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = SipHasher13::new();
+        let mut say = |text: String| {
+            hasher.write_usize(text.len());
+            hasher.write(text.as_bytes());
+        };
+        let mut listeners = self
+            .listeners
+            .iter()
+            .map(|listener| listener.address)
+            .collect::<Vec<_>>();
+        listeners.sort();
+        say(format!("{listeners:?}"));
+        for route in &self.routes {
+            let listener = route
+                .listener
+                .map(|index| self.listeners[usize::from(index.0)].address);
+            let table = self.pools[route.pool].table.as_ref();
+            say(format!(
+                "{:?} {listener:?} {:?}",
+                route.method,
+                table.map(LookupTable::fingerprint)
+            ));
+        }
+        hasher.finish()
+    }
+
     /// All backends of all pools; [`BackendIndex`] counts here.
     pub fn backends(&self) -> impl Iterator<Item = &Backend> {
         self.pools.iter().flat_map(|pool| &pool.backends)
@@ -107,6 +141,36 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_fingerprint_covers_what_decides_and_nothing_else() {
+        const TEXT: &str = "
+node: { name: a }
+listeners: [ { name: p, address: 203.0.113.10 } ]
+pools: [ { name: x, backends: [ { name: x1, address: '10.0.0.2:5060' } ] } ]
+";
+        let fingerprint = |from: &str, to: &str| {
+            assert!(TEXT.contains(from));
+            let config = crate::config::parse(&TEXT.replace(from, to), "t.yaml").unwrap();
+            Table::new(&config).fingerprint()
+        };
+        let before = fingerprint("", "");
+        for (from, to) in [
+            ("name: a", "name: b"),
+            ("name: p", "name: q"),
+            ("name: x,", "name: y,"),
+        ] {
+            assert_eq!(fingerprint(from, to), before, "{to}");
+        }
+        for (from, to) in [
+            ("113.10", "113.11"),
+            ("name: x1", "name: x2"),
+            ("10.0.0.2", "10.0.0.3"),
+            ("} ] } ]\n", "} ] } ]\nroutes: [ { method: INVITE, pool: x } ]\n"),
+        ] {
+            assert_ne!(fingerprint(from, to), before, "{to}");
+        }
+    }
 
     #[test]
     fn the_table_says_what_the_configuration_says() {

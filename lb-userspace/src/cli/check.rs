@@ -1,0 +1,369 @@
+//! `siplb check`: what a configuration means.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::{
+    Failure,
+    output::{Align, Grid, Output, Terminal, grouped, percent, span},
+};
+use crate::{
+    balance::SLOTS,
+    config::{self, Config, Mode, RouteConfig, WantedAttach, ZeroCopy},
+    forward::Table,
+};
+
+pub(super) fn check(path: &Path, json: bool, output: &Output) -> Result<(), Failure> {
+    let config = config::load(path)?;
+    let meaning = Meaning::new(&config);
+    if json {
+        output.json(&meaning, false)
+    } else {
+        output.text(&meaning.text(path, &config, &output.terminal()))
+    }
+}
+
+/// What `--json` prints. Fields are only ever added.
+#[derive(Debug, Serialize)]
+struct Meaning {
+    valid: bool,
+    node: String,
+    /// Equal on nodes that decide alike.
+    table_hash: String,
+    listeners: Vec<ListenerMeaning>,
+    pools: Vec<PoolMeaning>,
+    routes: Vec<RouteMeaning>,
+    datapath: DatapathMeaning,
+    control_socket: String,
+    stats_file: String,
+    notes: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ListenerMeaning {
+    name: String,
+    address: String,
+}
+
+#[derive(Debug, Serialize)]
+struct PoolMeaning {
+    name: String,
+    strategy: &'static str,
+    backends: Vec<BackendMeaning>,
+}
+
+#[derive(Debug, Serialize)]
+struct BackendMeaning {
+    name: String,
+    address: String,
+    weight: u16,
+    slots: u32,
+    share_percent: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct RouteMeaning {
+    method: Option<String>,
+    listener: Option<String>,
+    pool: String,
+}
+
+#[derive(Debug, Serialize)]
+struct DatapathMeaning {
+    mode: &'static str,
+    interfaces: Vec<String>,
+    xdp: &'static str,
+    zero_copy: &'static str,
+    cpus: Vec<usize>,
+    workers: Option<usize>,
+    chunks: u32,
+    ring: u32,
+    pin_path: String,
+    stale_after_ms: u64,
+    debug_log: bool,
+}
+
+impl Meaning {
+    fn new(config: &Config) -> Self {
+        let table = Table::new(config);
+        let listeners = config.listeners.iter().map(|listener| ListenerMeaning {
+            name: listener.name.clone(),
+            address: listener.address.to_string(),
+        });
+        let pools = config.pools.iter().zip(&table.pools).map(|(text, pool)| {
+            let shares = pool
+                .table
+                .as_ref()
+                .map(|table| table.shares(pool.backends.len()));
+            let shares = shares.unwrap_or_else(|| vec![0; pool.backends.len()]);
+            let backends =
+                pool.backends
+                    .iter()
+                    .zip(shares)
+                    .map(|(backend, slots)| BackendMeaning {
+                        name: backend.name.clone(),
+                        address: backend.address.to_string(),
+                        weight: backend.weight,
+                        slots,
+                        share_percent: 100.0 * f64::from(slots) / SLOTS as f64,
+                    });
+            PoolMeaning {
+                name: pool.name.clone(),
+                strategy: text.strategy.name(),
+                backends: backends.collect(),
+            }
+        });
+        let routes = config.routes.iter().map(|route| RouteMeaning {
+            method: route.method.clone(),
+            listener: route
+                .listener
+                .map(|index| config.listeners[index].name.clone()),
+            pool: config.pools[route.pool].name.clone(),
+        });
+        let datapath = &config.datapath;
+        Self {
+            valid: true,
+            node: config.node.name.clone(),
+            table_hash: format!("{:016x}", table.fingerprint()),
+            listeners: listeners.collect(),
+            pools: pools.collect(),
+            routes: routes.collect(),
+            datapath: DatapathMeaning {
+                mode: match datapath.mode {
+                    Mode::Auto => "auto",
+                    Mode::AfXdp => "af-xdp",
+                    Mode::Socket => "socket",
+                },
+                interfaces: datapath.interfaces.clone(),
+                xdp: match datapath.xdp {
+                    WantedAttach::Auto => "auto",
+                    WantedAttach::Native => "native",
+                    WantedAttach::Generic => "generic",
+                },
+                zero_copy: match datapath.zero_copy {
+                    ZeroCopy::Prefer => "prefer",
+                    ZeroCopy::Require => "require",
+                    ZeroCopy::Never => "never",
+                },
+                cpus: datapath.cpus.clone(),
+                workers: datapath.workers,
+                chunks: datapath.chunks,
+                ring: datapath.ring,
+                pin_path: datapath.pin_path.display().to_string(),
+                stale_after_ms: datapath.stale_after.as_millis() as u64,
+                debug_log: datapath.debug_log,
+            },
+            control_socket: config.control.socket.display().to_string(),
+            stats_file: config.stats.file.display().to_string(),
+            notes: notes(config),
+        }
+    }
+
+    fn text(&self, path: &Path, config: &Config, terminal: &Terminal) -> String {
+        let heading = |text: &str| format!("\n{}\n", terminal.bold(text));
+        let mut text = format!("{} is valid.\n", path.display());
+
+        text += &heading(&format!("Node {}", self.node));
+        text += &node(config).render("  ");
+
+        text += &heading("Listeners");
+        let mut grid = Grid::new(&[Align::Left, Align::Left]);
+        for listener in &self.listeners {
+            grid.row([&listener.name, &listener.address]);
+        }
+        text += &grid.render("  ");
+
+        for pool in &self.pools {
+            text += &heading(&format!("Pool {}", pool.name));
+            text += &format!(
+                "  {}: the same backend on every node with this table hash\n",
+                pool.strategy
+            );
+            text += &backends(pool).render("  ");
+        }
+
+        text += &heading("Routes (requests without a flow token; the first rule that matches)");
+        text += &routes(config, self).render("  ");
+
+        text += &heading("Datapath");
+        text += &datapath(config).render("  ");
+
+        text += &format!("\nTable hash {}\n", terminal.bold(&self.table_hash));
+        for note in &self.notes {
+            text += &format!("\nNote: {note}\n");
+        }
+        text
+    }
+}
+
+fn node(config: &Config) -> Grid {
+    let mut grid = Grid::new(&[Align::Left, Align::Left]);
+    if let Some(address) = config.node.address {
+        grid.row(["own address", &address.to_string()]);
+    }
+    for (name, file) in [
+        ("secret", &config.node.secret_file),
+        ("previous secret", &config.node.previous_secret_file),
+    ] {
+        if let Some(file) = file {
+            grid.row([name, &file.display().to_string()]);
+        }
+    }
+    grid.row([
+        "control socket",
+        &config.control.socket.display().to_string(),
+    ]);
+    grid.row(["statistics", &config.stats.file.display().to_string()]);
+    grid
+}
+
+fn backends(pool: &PoolMeaning) -> Grid {
+    let mut grid = Grid::new(&[
+        Align::Left,
+        Align::Left,
+        Align::Right,
+        Align::Right,
+        Align::Right,
+    ]);
+    grid.row(["backend", "address", "weight", "slots", "share"]);
+    for backend in &pool.backends {
+        grid.row([
+            backend.name.clone(),
+            backend.address.clone(),
+            backend.weight.to_string(),
+            grouped(backend.slots.into()),
+            match backend.weight {
+                0 => "no new calls".to_owned(),
+                _ => percent(backend.slots.into(), SLOTS as u64),
+            },
+        ]);
+    }
+    grid
+}
+
+fn routes(config: &Config, meaning: &Meaning) -> Grid {
+    let mut grid = Grid::new(&[Align::Right, Align::Left, Align::Left]);
+    for (index, route) in meaning.routes.iter().enumerate() {
+        let method = match route.method.as_deref() {
+            // They are looked up as the INVITE that they belong to.
+            Some("INVITE") => "INVITE, and its CANCEL and ACK".to_owned(),
+            Some(method) => method.to_owned(),
+            None if index == 0 => "everything".to_owned(),
+            None => "everything else".to_owned(),
+        };
+        let listener = match &route.listener {
+            Some(listener) => format!(" to listener {listener}"),
+            None => String::new(),
+        };
+        grid.row([
+            format!("{}.", index + 1),
+            format!("{method}{listener}"),
+            format!("-> pool {}", route.pool),
+        ]);
+    }
+    if !covers_everything(&config.routes, config.listeners.len()) {
+        grid.row(["", "everything else", "-> 404 Not Found"]);
+    }
+    grid
+}
+
+fn covers_everything(routes: &[RouteConfig], listeners: usize) -> bool {
+    (0..listeners).all(|listener| {
+        routes.iter().any(|route| {
+            route.method.is_none() && route.listener.is_none_or(|only| only == listener)
+        })
+    })
+}
+
+fn datapath(config: &Config) -> Grid {
+    let datapath = &config.datapath;
+    let interfaces = datapath.interfaces.join(", ");
+    let mut grid = Grid::new(&[Align::Left, Align::Left]);
+    let mode = match datapath.mode {
+        Mode::Socket => "socket: the kernel's sockets alone".to_owned(),
+        Mode::Auto if interfaces.is_empty() => {
+            "auto: the kernel's sockets, because no interfaces are named".to_owned()
+        }
+        Mode::Auto => {
+            format!("auto: AF_XDP on {interfaces}, or the kernel's sockets where that fails")
+        }
+        Mode::AfXdp => format!("af-xdp: AF_XDP on {interfaces}, or no start"),
+    };
+    let with_af_xdp = datapath.mode != Mode::Socket && !interfaces.is_empty();
+    grid.row(["mode", &mode]);
+    if with_af_xdp {
+        let xdp = match datapath.xdp {
+            WantedAttach::Auto => "auto: native where the driver can, else generic",
+            WantedAttach::Native => "native, or not at all",
+            WantedAttach::Generic => "generic",
+        };
+        grid.row(["XDP program", xdp]);
+        let zero_copy = match datapath.zero_copy {
+            ZeroCopy::Prefer => "prefer: where the driver can, else copy",
+            ZeroCopy::Require => "require, or not at all",
+            ZeroCopy::Never => "never: copy",
+        };
+        grid.row(["zero copy", zero_copy]);
+    }
+    let cpus = match datapath.cpus.as_slice() {
+        [] => "one each, from CPU 0 on".to_owned(),
+        cpus => {
+            let cpus = cpus.iter().map(usize::to_string).collect::<Vec<_>>();
+            format!("in this order: {}", cpus.join(", "))
+        }
+    };
+    let workers = match datapath.workers {
+        _ if with_af_xdp => "one for each receive queue".to_owned(),
+        Some(workers) => workers.to_string(),
+        None => "one for each CPU".to_owned(),
+    };
+    grid.row(["workers", &workers]);
+    grid.row(["CPUs", &cpus]);
+    if with_af_xdp {
+        let memory = format!(
+            "{} chunks, rings of {}",
+            grouped(datapath.chunks.into()),
+            datapath.ring
+        );
+        grid.row(["per worker", &memory]);
+        let stale = match datapath.stale_after {
+            time if time.subsec_millis() == 0 => span(time),
+            time => format!("{} ms", time.as_millis()),
+        };
+        grid.row([
+            "watchdog",
+            &format!("to the kernel after {stale} without a heartbeat"),
+        ]);
+        grid.row(["pinned in", &datapath.pin_path.display().to_string()]);
+    }
+    if datapath.debug_log {
+        grid.row(["debug log", "on: every packet, slow"]);
+    }
+    grid
+}
+
+/// What is allowed but hardly meant.
+fn notes(config: &Config) -> Vec<String> {
+    let mut notes = Vec::new();
+    if config.node.secret_file.is_none() {
+        notes.push("without node.secret_file `siplb run` refuses to start, and the table hash means nothing".to_owned());
+    }
+    for (index, pool) in config.pools.iter().enumerate() {
+        if !config.routes.iter().any(|route| route.pool == index) {
+            notes.push(format!("no route leads to pool {}", pool.name));
+        }
+    }
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let served = |route: &RouteConfig| route.listener.is_none_or(|only| only == index);
+        if !config.routes.iter().any(served) {
+            notes.push(format!("no route serves listener {}", listener.name));
+        }
+    }
+    if config.datapath.debug_log {
+        notes.push(
+            "datapath.debug_log logs every packet; switch it off when you are done".to_owned(),
+        );
+    }
+    notes
+}

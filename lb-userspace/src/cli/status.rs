@@ -1,0 +1,168 @@
+//! `siplb status`: what the running node says about itself.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+
+use super::{
+    Failure, OptionalConfig,
+    output::{Align, Grid, Output, Terminal, grouped, span},
+};
+use crate::{
+    config::Control,
+    control::{
+        Request, client,
+        status::{Frames, Status, WorkerStatus},
+    },
+};
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    config: OptionalConfig,
+    /// Control socket [default: that of the configuration, else /run/siplb/control.sock]
+    #[arg(long, value_name = "FILE")]
+    socket: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn status(arguments: &StatusArgs, output: &Output) -> Result<(), Failure> {
+    let socket = match &arguments.socket {
+        Some(socket) => socket.clone(),
+        None => match arguments.config.load()? {
+            Some(config) => config.control.socket,
+            None => Control::DEFAULT_SOCKET.into(),
+        },
+    };
+    let answer = client::call(&socket, &Request::new("status"))
+        .map_err(|error| Failure::Failed(error.to_string()))?;
+    if arguments.json {
+        return output.json(&answer, false);
+    }
+    let status = serde_json::from_value(answer)
+        .map_err(|error| Failure::Failed(format!("the answer makes no sense: {error}")))?;
+    output.text(&text(&status, &output.terminal()))
+}
+
+fn text(status: &Status, terminal: &Terminal) -> String {
+    let uptime = span(Duration::from_secs(status.uptime_s));
+    let mut text = format!(
+        "{}, siplb {}, pid {}, up {uptime}\n",
+        terminal.bold(&status.node),
+        status.version,
+        status.pid
+    );
+    text += &match &status.mode_reason {
+        Some(reason) => format!("{}, because {reason}\n", status.mode),
+        None => format!("{}\n", status.mode),
+    };
+    if !status.table_hash.is_empty() {
+        text += &format!("table hash {}\n", status.table_hash);
+    }
+    text.push('\n');
+    text += &workers(&status.workers).render("");
+    let frames = frames(&status.workers);
+    if !frames.is_empty() {
+        text.push('\n');
+        text += &frames;
+    }
+    for worker in &status.workers {
+        for problem in problems(worker) {
+            text += &format!("{}\n", terminal.red(&problem));
+        }
+    }
+    text
+}
+
+fn workers(workers: &[WorkerStatus]) -> Grid {
+    let mut grid = Grid::new(&[
+        Align::Right,
+        Align::Right,
+        Align::Left,
+        Align::Left,
+        Align::Left,
+        Align::Left,
+        Align::Right,
+    ]);
+    grid.row([
+        "queue",
+        "cpu",
+        "interface",
+        "XDP",
+        "AF_XDP",
+        "gate",
+        "heartbeat",
+    ]);
+    for worker in workers {
+        let heartbeat = worker
+            .heartbeat_age_ms
+            .map_or(String::new(), |ms| format!("{ms} ms ago"));
+        let start = [worker.queue.to_string(), worker.cpu.to_string()];
+        if worker.sockets.is_empty() {
+            let cells = start
+                .clone()
+                .into_iter()
+                .chain(["kernel socket", "", "", ""].map(str::to_owned));
+            grid.row(cells.chain([heartbeat.clone()]));
+        }
+        for socket in &worker.sockets {
+            let gate = if socket.gate_open { "open" } else { "closed" };
+            let cells = [&socket.interface, &socket.attach, &socket.copy, gate].map(str::to_owned);
+            grid.row(
+                start
+                    .clone()
+                    .into_iter()
+                    .chain(cells)
+                    .chain([heartbeat.clone()]),
+            );
+        }
+    }
+    grid
+}
+
+fn frames(workers: &[WorkerStatus]) -> String {
+    let mut grid = Grid::new(&[Align::Right; 6]);
+    grid.row(["queue", "chunks", "free", "fill", "rx", "tx"]);
+    let mut any = false;
+    for worker in workers {
+        if let Some(frames) = worker.frames {
+            any = true;
+            let numbers = [frames.total, frames.free, frames.fill, frames.rx, frames.tx];
+            grid.row(
+                [worker.queue.to_string()]
+                    .into_iter()
+                    .chain(numbers.map(grouped)),
+            );
+        }
+    }
+    if any { grid.render("") } else { String::new() }
+}
+
+fn problems(worker: &WorkerStatus) -> Vec<String> {
+    let mut problems = Vec::new();
+    if let Some(Frames {
+        total,
+        free,
+        fill,
+        rx,
+        tx,
+    }) = worker.frames
+        && free + fill + rx + tx != total
+    {
+        problems.push(format!(
+            "queue {}: {} of {} chunks are accounted for",
+            worker.queue,
+            grouped(free + fill + rx + tx),
+            grouped(total)
+        ));
+    }
+    for socket in worker.sockets.iter().filter(|socket| !socket.gate_open) {
+        problems.push(format!(
+            "queue {}: the gate on {} is closed; datagrams go through the kernel",
+            worker.queue, socket.interface
+        ));
+    }
+    problems
+}
