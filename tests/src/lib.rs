@@ -1,1 +1,61 @@
 //! Labs: hosts as network namespaces joined by veth pairs, with real SIPp in them.
+//!
+//! ```text
+//! two-armed      client ----------- outside [edge] inside ------------- servers
+//!                198.51.100.2           VIP on lo                       10.0.0.11 - .14
+//!
+//! one-armed      client ------- [router] ------- servers
+//!                                   |
+//!                                  eth0 [edge] VIP on lo
+//! ```
+//!
+//! Each host is a namespace `siplb-PID-NAME`, so two labs can exist at a time, and what a killed one left behind is
+//! recognised by its dead PID and removed when the next one starts. A lab cleans up when it is dropped, also by a
+//! panic. Everything that runs in it writes into files in [`Lab::dir`].
+//!
+//! Needs root, iproute2, ethtool, SIPp and tshark: [`can_run`] says whether a test can go on.
+
+#![forbid(unsafe_code)]
+
+pub mod capture;
+pub mod host;
+pub mod lab;
+pub mod process;
+pub mod sipp;
+pub mod wait;
+
+pub use host::Host;
+pub use lab::{Family, Lab, Shape};
+pub use process::Process;
+pub use wait::until;
+
+/// Whether labs can be raised here. Says loudly why not, and fails instead where `CI` is set: there privilege is
+/// promised.
+///
+/// # Panics
+///
+/// When labs cannot be raised and the environment has `CI`.
+pub fn can_run() -> bool {
+    let problem = if !rustix::process::geteuid().is_root() {
+        Some("not root".to_string())
+    } else {
+        ["ip", "ethtool", "sipp", "tshark", "taskset"]
+            .iter()
+            .find(|tool| which(tool).is_none())
+            .map(|tool| format!("{tool} is not installed"))
+    };
+    let Some(problem) = problem else { return true };
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "labs cannot be raised: {problem}"
+    );
+    eprintln!("SKIPPED: labs cannot be raised: {problem}");
+    false
+}
+
+/// Where a program is, by the PATH.
+pub fn which(program: &str) -> Option<std::path::PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?)
+        .map(|dir| dir.join(program))
+        .find(|path| path.is_file())
+}

@@ -1,0 +1,1 @@
+//! Captures, and what tshark says about them.
