@@ -136,20 +136,22 @@ fn with_apt(
 }
 
 fn without_apt(missing: &[&Need], ready: Option<XdpCompiler>) -> Result<XdpCompiler> {
-    if !missing.is_empty() {
-        println!(
-            "\nThere is no apt-get here, so install these yourself and run the command again:"
-        );
-        println!("  {:<20} {:<14} on Fedora", "what", "on Debian");
-        for need in missing {
-            println!("  {:<20} {:<14} {}", need.what(), need.debian, need.fedora);
-        }
-        bail!("{} of these are missing", missing.len());
-    }
     let plan = match ready {
-        Some(compiler) => return Ok(compiler),
-        None => xdp::plan(None)?,
+        Some(compiler) => Ok(xdp::Plan::Ready(compiler)),
+        None => xdp::plan(None),
     };
-    println!("  XDP program: {plan}");
-    plan.carry_out(None)
+    if missing.is_empty() {
+        let plan = plan?;
+        println!("  XDP program: {plan}");
+        return plan.carry_out(None);
+    }
+    println!("\nThere is no apt-get here, so install these yourself and run the command again:");
+    println!("  {:<20} {:<14} on Fedora", "what", "on Debian");
+    for need in missing {
+        println!("  {:<20} {:<14} {}", need.what(), need.debian, need.fedora);
+    }
+    if let Err(error) = plan {
+        println!("and for the XDP program: {error}");
+    }
+    bail!("packages are missing");
 }

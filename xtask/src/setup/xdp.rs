@@ -311,8 +311,8 @@ pub fn plan(apt: Option<&mut Apt>) -> Result<Plan> {
     }
     let (major, minor) = OLDEST_RUST;
     bail!(
-        "no compiler for the XDP program. Either install rustup (https://rustup.rs) and run this again, or, on Debian, \
-         enable bookworm-security, which has rustc-web, cargo-web and rust-web-src {major}.{minor} or newer"
+        "there is no compiler with core sources. Install rustup (https://rustup.rs), or on Debian enable \
+         bookworm-security, which has rustc-web, cargo-web and rust-web-src {major}.{minor} or newer; then run this again"
     )
 }
 
