@@ -62,6 +62,20 @@ impl Apt {
         cmd::ask(&mut command).map_or_else(BTreeMap::new, |policy| parse_policy(&policy))
     }
 
+    /// Whether all of `packages` can be installed.
+    pub fn has(&self, packages: &[String]) -> bool {
+        let names: Vec<&str> = packages.iter().map(String::as_str).collect();
+        self.candidates(&names).len() == names.len()
+    }
+
+    /// Whether all of `packages` are installed.
+    pub fn are_installed(&self, packages: &[String]) -> bool {
+        let mut command = Command::new("dpkg-query");
+        command.args(["--show", "--showformat", "${db:Status-Status}\n"]);
+        cmd::ask(command.args(packages))
+            .is_some_and(|states| states.lines().all(|state| state == "installed"))
+    }
+
     /// Installs packages, without those that they only recommend.
     ///
     /// # Errors

@@ -27,8 +27,13 @@ pub fn find(route: Route, llvm: u32) -> Option<PathBuf> {
         .find(|linker| llvm_of(linker).is_some_and(|version| version >= llvm))
 }
 
-/// Packages to build one with.
-pub fn packages(llvm: u32) -> Vec<String> {
+/// Whether one can be built here: this LLVM is there, or comes by apt-get.
+pub fn can_build(llvm: u32, apt: Option<&Apt>) -> bool {
+    llvm_prefix(llvm).is_some() || apt.is_some_and(|apt| apt.has(&packages(llvm)))
+}
+
+/// Debian's packages to build one with.
+fn packages(llvm: u32) -> Vec<String> {
     vec![
         format!("llvm-{llvm}-dev"),
         format!("libpolly-{llvm}-dev"),
@@ -43,19 +48,14 @@ pub fn packages(llvm: u32) -> Vec<String> {
 ///
 /// When there is no way to get one here, or it does not work; both say what to do by hand.
 pub fn install(route: Route, llvm: u32, apt: Option<&mut Apt>) -> Result<PathBuf> {
-    let mut prefix = llvm_prefix(llvm);
-    if prefix.is_none()
-        && let Some(apt) = apt
-    {
+    if let Some(apt) = apt {
         let packages = packages(llvm);
-        let names: Vec<&str> = packages.iter().map(String::as_str).collect();
-        if apt.candidates(&names).len() == names.len() {
+        if apt.has(&packages) && !apt.are_installed(&packages) {
             apt.install(&packages)?;
-            prefix = llvm_prefix(llvm);
         }
     }
     let tools = tools(route);
-    match prefix {
+    match llvm_prefix(llvm) {
         Some(prefix) => build(&tools, llvm, &prefix)?,
         None => download(&tools, llvm)?,
     }

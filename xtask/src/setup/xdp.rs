@@ -291,8 +291,10 @@ impl fmt::Display for Plan {
 ///
 /// When there is no way from here; says what to install.
 pub fn plan(apt: Option<&mut Apt>) -> Result<Plan> {
-    if let Some(compiler) = compilers().into_iter().next() {
-        return Ok(Plan::Linker(compiler));
+    let mut found = compilers();
+    let buildable = |compiler: &Compiler| linker::can_build(compiler.llvm, apt.as_deref());
+    if let Some(index) = found.iter().position(buildable) {
+        return Ok(Plan::Linker(found.swap_remove(index)));
     }
     // Debian's own rustup cannot be installed beside Debian's compilers.
     let debian_rustup = Path::new("/usr/bin/rustup").exists();
@@ -305,6 +307,10 @@ pub fn plan(apt: Option<&mut Apt>) -> Result<Plan> {
         if let Some(plan) = plan_debian(apt) {
             return Ok(plan);
         }
+    }
+    // Its linker will have to be downloaded.
+    if !found.is_empty() {
+        return Ok(Plan::Linker(found.swap_remove(0)));
     }
     if cmd::find_program("rustup").is_some() {
         return Ok(Plan::Rustup);
