@@ -1,0 +1,28 @@
+//! SIP messages: bytes in, facts out (RFC 3261).
+//!
+//! [`read`] scans a datagram once, forward, over borrowed bytes and without allocation, and notes the place of what
+//! routing needs. What is wrong with a message is noted as a [`Fault`] and the scan goes on, so that a refusal can
+//! still be addressed. Nothing here decides what becomes of a message; `forward` does.
+
+mod chars;
+mod fault;
+mod headers;
+mod message;
+mod method;
+mod name_addr;
+mod span;
+mod start_line;
+mod uri;
+mod via;
+
+pub use fault::Fault;
+pub use headers::{HeaderField, Lines, MAX_HEADER_FIELDS, Name};
+pub use message::{MAX_FORWARDS_DIGITS, MAX_ROUTE_FIELDS, MaxForwards, Message, NotSip, read};
+pub use method::Method;
+pub use name_addr::NameAddr;
+pub use span::Span;
+pub use start_line::StartLine;
+pub use uri::Uri;
+pub use via::{Parameter, Via};
+
+pub(crate) use chars::parse_ip;

@@ -1,0 +1,497 @@
+//! A whole message, read in one scan.
+
+use super::{
+    Fault, HeaderField, Lines, Method, Name, NameAddr, Span, StartLine, Via,
+    chars::{is_token, parse_number, skip_lws, skip_while},
+    headers::line_end,
+    start_line,
+};
+
+/// Most Route header fields that are looked at; [`Message::routes`] holds the first ones.
+pub const MAX_ROUTE_FIELDS: usize = 4;
+
+/// Most digits of Max-Forwards: more than leading zeros out of habit need.
+pub const MAX_FORWARDS_DIGITS: usize = 8;
+
+/// The datagram is no SIP message, or a response that cannot be read: nothing is owed to its sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotSip;
+
+/// Max-Forwards (RFC 3261 §20.22).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxForwards {
+    /// The digits.
+    pub digits: Span,
+    /// Their value.
+    pub value: u8,
+}
+
+/// What routing needs of a message, and where it is. Spans refer to the datagram that was read.
+///
+/// When [`Message::fault`] is set, whatever could be read is here all the same, for use in a refusal.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// Request line or status line.
+    pub start_line: StartLine,
+    /// Bytes of empty lines before the start line (RFC 3261 §7.5).
+    pub leading: usize,
+    /// Offset of the first header field.
+    pub headers: usize,
+    /// Top Via.
+    pub via: Option<Via>,
+    /// Line of the top Via, with the others that may be joined to it.
+    pub via_line: Span,
+    /// The Via below the top one. In a request it is not read.
+    pub next_via: Option<Via>,
+    /// The first Route header fields, in order. Empty in a response.
+    pub routes: [Option<HeaderField>; MAX_ROUTE_FIELDS],
+    /// From, as a line and as read. The fields from here to `max_forwards` are only filled for a request.
+    pub from: Option<(HeaderField, Option<NameAddr>)>,
+    /// To, as a line and as read.
+    pub to: Option<(HeaderField, Option<NameAddr>)>,
+    /// Call-ID, its value trimmed.
+    pub call_id: Option<HeaderField>,
+    /// CSeq and its number.
+    pub cseq: Option<(HeaderField, u32)>,
+    /// Max-Forwards, when there is one.
+    pub max_forwards: Option<MaxForwards>,
+    /// The first thing found wrong.
+    pub fault: Option<Fault>,
+}
+
+/// Reads a datagram in one forward scan.
+///
+/// # Errors
+///
+/// [`NotSip`] when there is no start line to tell a SIP message by. Any other fault is in [`Message::fault`].
+pub fn read(bytes: &[u8]) -> Result<Message, NotSip> {
+    if bytes.len() > usize::from(u16::MAX) {
+        return Err(NotSip);
+    }
+    let leading = skip_while(bytes, 0, bytes.len(), |byte| matches!(byte, b'\r' | b'\n'));
+    let line = line_end(bytes, leading);
+    let (start_line, mut fault) = start_line::parse(bytes, leading, line.content)?;
+    if line.bare_cr {
+        fault = fault.or(Some(Fault::RequestLine));
+    }
+    let mut reader = Reader {
+        bytes,
+        message: Message {
+            start_line,
+            leading,
+            headers: line.next,
+            via: None,
+            via_line: Span::default(),
+            next_via: None,
+            routes: [None; MAX_ROUTE_FIELDS],
+            from: None,
+            to: None,
+            call_id: None,
+            cseq: None,
+            max_forwards: None,
+            fault,
+        },
+        max_forwards_seen: false,
+        content_length: None,
+        via_fields: 0,
+        route_fields: 0,
+    };
+    let mut lines = Lines::new(bytes, line.next);
+    for item in lines.by_ref() {
+        match item {
+            Ok(field) => reader.field(field),
+            Err(fault) => reader.note(fault),
+        }
+    }
+    Ok(reader.finish(lines.body()))
+}
+
+/// The scan in progress.
+struct Reader<'a> {
+    bytes: &'a [u8],
+    message: Message,
+    max_forwards_seen: bool,
+    content_length: Option<Option<u32>>,
+    via_fields: usize,
+    route_fields: usize,
+}
+
+impl Reader<'_> {
+    /// Keeps the first fault.
+    fn note(&mut self, fault: Fault) {
+        self.message.fault.get_or_insert(fault);
+    }
+
+    fn is_request(&self) -> bool {
+        matches!(self.message.start_line, StartLine::Request { .. })
+    }
+
+    fn field(&mut self, field: HeaderField) {
+        match field.name {
+            Name::Via => self.via(field),
+            Name::ContentLength => self.content_length(field),
+            Name::Other => {}
+            // A response is routed by its Vias alone.
+            _ if !self.is_request() => {}
+            Name::Route => {
+                if let Some(slot) = self.message.routes.get_mut(self.route_fields) {
+                    *slot = Some(field);
+                    self.route_fields += 1;
+                }
+            }
+            Name::From => {
+                let from = self.name_addr(field, Fault::From);
+                self.single(self.message.from.is_some());
+                self.message.from.get_or_insert((field, from));
+            }
+            Name::To => {
+                let to = self.name_addr(field, Fault::To);
+                self.single(self.message.to.is_some());
+                self.message.to.get_or_insert((field, to));
+            }
+            Name::CallId => {
+                if field.value.is_empty() {
+                    self.note(Fault::CallId);
+                }
+                self.single(self.message.call_id.is_some());
+                self.message.call_id.get_or_insert(field);
+            }
+            Name::Cseq => self.cseq(field),
+            Name::MaxForwards => self.max_forwards(field),
+        }
+    }
+
+    /// Notes a header field that must be single and was there before.
+    fn single(&mut self, before: bool) {
+        if before {
+            self.note(Fault::RepeatedHeaderField);
+        }
+    }
+
+    fn via(&mut self, field: HeaderField) {
+        self.via_fields += 1;
+        match self.via_fields {
+            1 => {
+                let Some(via) = Via::parse(self.bytes, field.value) else {
+                    return self.note(Fault::Via);
+                };
+                self.message.via = Some(via);
+                self.message.via_line = field.line;
+                if let Some(next) = via.next {
+                    self.next_via(Span::new(next, field.value.end()));
+                }
+            }
+            2 => self.next_via(field.value),
+            _ => {}
+        }
+    }
+
+    /// Reads the Via below the top one, which only a response needs. An unreadable top Via has no next.
+    fn next_via(&mut self, span: Span) {
+        if self.is_request() || self.message.via.is_none() || self.message.next_via.is_some() {
+            return;
+        }
+        self.message.next_via = Via::parse(self.bytes, span);
+        if self.message.next_via.is_none() {
+            self.note(Fault::Via);
+        }
+    }
+
+    fn name_addr(&mut self, field: HeaderField, fault: Fault) -> Option<NameAddr> {
+        let value = NameAddr::parse(self.bytes, field.value).filter(|value| value.next.is_none());
+        if value.is_none() {
+            self.note(fault);
+        }
+        value
+    }
+
+    /// `number LWS method` (RFC 3261 §8.1.1.5: the number is below 2^31).
+    fn cseq(&mut self, field: HeaderField) {
+        self.single(self.message.cseq.is_some());
+        let (start, end) = (field.value.start(), field.value.end());
+        let digits_end = skip_while(self.bytes, start, end, |byte| byte.is_ascii_digit());
+        let method_start = skip_lws(self.bytes, digits_end, end);
+        let method = &self.bytes[method_start..end];
+        let number = parse_number(&self.bytes[start..digits_end], i32::MAX as u32);
+        match (number, self.message.start_line) {
+            (Some(_), StartLine::Request { name, .. })
+                if method_start > digits_end && method.iter().all(|byte| is_token(*byte)) =>
+            {
+                if method != name.of(self.bytes) {
+                    self.note(Fault::CseqMethod);
+                }
+            }
+            _ => self.note(Fault::Cseq),
+        }
+        self.message
+            .cseq
+            .get_or_insert((field, number.unwrap_or(0)));
+    }
+
+    fn max_forwards(&mut self, field: HeaderField) {
+        self.single(self.max_forwards_seen);
+        self.max_forwards_seen = true;
+        let digits = field.value;
+        match parse_number(digits.of(self.bytes), u32::from(u8::MAX)) {
+            Some(value) if digits.len() <= MAX_FORWARDS_DIGITS => {
+                let value = value as u8;
+                self.message
+                    .max_forwards
+                    .get_or_insert(MaxForwards { digits, value });
+            }
+            _ => self.note(Fault::MaxForwards),
+        }
+    }
+
+    fn content_length(&mut self, field: HeaderField) {
+        self.single(self.content_length.is_some());
+        let length = parse_number(field.value.of(self.bytes), u32::MAX);
+        if length.is_none() {
+            self.note(Fault::ContentLength);
+        }
+        self.content_length.get_or_insert(length);
+    }
+
+    /// What can only be said when all header fields were seen. `body` is the offset after the empty line.
+    fn finish(mut self, body: Option<usize>) -> Message {
+        match (body, self.content_length) {
+            (None, _) => self.note(Fault::NoEmptyLine),
+            (Some(body), Some(Some(length))) if length as usize > self.bytes.len() - body => {
+                self.note(Fault::BodyTooShort);
+            }
+            // A shorter body than the datagram: RFC 3261 §18.3 has the rest ignored, and so do we. It is not cut off.
+            _ => {}
+        }
+        if self.via_fields == 0 {
+            self.note(Fault::MissingVia);
+        }
+        if self.is_request() {
+            for (missing, fault) in [
+                (self.message.from.is_none(), Fault::MissingFrom),
+                (self.message.to.is_none(), Fault::MissingTo),
+                (self.message.call_id.is_none(), Fault::MissingCallId),
+                (self.message.cseq.is_none(), Fault::MissingCseq),
+            ] {
+                if missing {
+                    self.note(fault);
+                }
+            }
+        }
+        self.message
+    }
+}
+
+impl Message {
+    /// The method of a request.
+    pub fn method(&self) -> Option<Method> {
+        match self.start_line {
+            StartLine::Request { method, .. } => Some(method),
+            StartLine::Response { .. } => None,
+        }
+    }
+
+    /// The To tag of a request, when there is one.
+    pub fn to_tag(&self) -> Option<Span> {
+        self.to.and_then(|(_, to)| to?.tag)
+    }
+
+    /// The From tag of a request, when there is one.
+    pub fn from_tag(&self) -> Option<Span> {
+        self.from.and_then(|(_, from)| from?.tag)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INVITE: &str = "INVITE sip:bob@example.com SIP/2.0\r\n\
+        Via: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bKa;rport\r\n\
+        Max-Forwards: 70\r\n\
+        From: \"Alice\" <sip:alice@example.com>;tag=1\r\n\
+        To: <sip:bob@example.com>\r\n\
+        Call-ID:  a84b4c76e66710 \r\n\
+        CSeq: 314159 INVITE\r\n\
+        Contact: <sip:alice@192.0.2.1>\r\n\
+        Content-Length: 4\r\n\
+        \r\n\
+        v=0\n";
+
+    #[test]
+    fn a_request_is_read() {
+        let bytes = INVITE.as_bytes();
+        let message = read(bytes).unwrap();
+        assert_eq!(message.fault, None);
+        assert_eq!(message.method(), Some(Method::Invite));
+        assert_eq!(message.headers, INVITE.find("Via").unwrap());
+        assert_eq!(message.call_id.unwrap().value.of(bytes), b"a84b4c76e66710");
+        assert_eq!(message.cseq.unwrap().1, 314_159);
+        assert_eq!(message.from_tag().unwrap().of(bytes), b"1");
+        assert_eq!(message.to_tag(), None);
+        assert_eq!(message.max_forwards.unwrap().value, 70);
+        assert_eq!(message.via.unwrap().host.of(bytes), b"192.0.2.1");
+        assert_eq!(
+            message.via_line.of(bytes),
+            b"Via: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bKa;rport\r\n"
+        );
+    }
+
+    #[test]
+    fn line_ends_and_empty_lines_in_front_do_not_matter() {
+        for text in [INVITE.replace('\r', ""), format!("\r\n\n\r\n{INVITE}")] {
+            let message = read(text.as_bytes()).unwrap();
+            assert_eq!(message.fault, None, "{text}");
+            assert_eq!(&text.as_bytes()[message.leading..][..6], b"INVITE");
+        }
+    }
+
+    /// Replaces `from` by `to` in the INVITE above and states the fault.
+    fn check(from: &str, to: &str, want: Option<Fault>) {
+        assert!(INVITE.contains(from), "{from}");
+        let text = INVITE.replacen(from, to, 1);
+        assert_eq!(read(text.as_bytes()).unwrap().fault, want, "{text}");
+    }
+
+    #[test]
+    fn faults() {
+        check("SIP/2.0\r\n", "SIP/3.0\r\n", Some(Fault::Version));
+        check(
+            "sip:bob@example.com SIP",
+            "<sip:bob@example.com> SIP",
+            Some(Fault::RequestUri),
+        );
+        check("SIP/2.0\r\n", "SIP/2.0 \r\n", Some(Fault::RequestLine));
+        check("Via: ", "X: ", Some(Fault::MissingVia));
+        check("From: ", "X: ", Some(Fault::MissingFrom));
+        check("To: ", "X: ", Some(Fault::MissingTo));
+        check("Call-ID: ", "X: ", Some(Fault::MissingCallId));
+        check("CSeq: ", "X: ", Some(Fault::MissingCseq));
+        check("Max-Forwards: 70\r\n", "", None);
+        check("Content-Length: 4\r\n", "", None);
+        for name in [
+            "From: <sip:x@y>",
+            "f: <sip:x@y>",
+            "To: <sip:x@y>",
+            "i: x",
+            "CSeq: 1 INVITE",
+            "l: 4",
+        ] {
+            let twice = format!("Contact: x\r\n{name}\r\n");
+            check(
+                "Contact: <sip:alice@192.0.2.1>\r\n",
+                &twice,
+                Some(Fault::RepeatedHeaderField),
+            );
+        }
+        check(
+            "Max-Forwards: 70\r\n",
+            "Max-Forwards: 70\r\nmax-forwards: 70\r\n",
+            Some(Fault::RepeatedHeaderField),
+        );
+        check(":5060;", ":506o;", Some(Fault::Via));
+        check(
+            "<sip:alice@example.com>",
+            "<sip:alice@example.com",
+            Some(Fault::From),
+        );
+        check("\"Alice\"", "\"Alice", Some(Fault::From));
+        check("<sip:bob@example.com>", "<>", Some(Fault::To));
+        check(
+            "<sip:bob@example.com>",
+            "<sip:a@b>, <sip:c@d>",
+            Some(Fault::To),
+        );
+        check(" a84b4c76e66710 ", "", Some(Fault::CallId));
+        check("314159 INVITE", "314159", Some(Fault::Cseq));
+        check("314159 INVITE", "INVITE", Some(Fault::Cseq));
+        check("314159 INVITE", "2147483648 INVITE", Some(Fault::Cseq));
+        check("314159 INVITE", "2147483647 INVITE", None);
+        check("314159 INVITE", "314159INVITE", Some(Fault::Cseq));
+        check("314159 INVITE", "314159 INVITE x", Some(Fault::Cseq));
+        check("314159 INVITE", "314159 BYE", Some(Fault::CseqMethod));
+        check("314159 INVITE", "314159 invite", Some(Fault::CseqMethod));
+        check("314159 INVITE", "0009\r\n  INVITE", None);
+        check("70", "255", None);
+        check("70", "0068", None);
+        check("70", "256", Some(Fault::MaxForwards));
+        check("70", "", Some(Fault::MaxForwards));
+        check("70", "-1", Some(Fault::MaxForwards));
+        check("70", "000000070", Some(Fault::MaxForwards));
+        check("Length: 4", "Length: 5", Some(Fault::BodyTooShort));
+        check("Length: 4", "Length: 3", None);
+        check("Length: 4", "Length: -999", Some(Fault::ContentLength));
+        check(
+            "Length: 4",
+            "Length: 99999999999999999999",
+            Some(Fault::ContentLength),
+        );
+        check("Contact: ", "Contact ", Some(Fault::HeaderField));
+        check("Contact: ", "Contact:\r", Some(Fault::BareCr));
+        check("\r\n\r\nv=0\n", "\r\n", Some(Fault::NoEmptyLine));
+        check(
+            "Contact: ",
+            &"a: b\r\n".repeat(256),
+            Some(Fault::TooManyHeaderFields),
+        );
+    }
+
+    #[test]
+    fn the_first_fault_counts_and_the_rest_is_still_read() {
+        let text = INVITE.replace("SIP/2.0\r\n", "SIP/3.0\r\nbroken\r\n");
+        let message = read(text.as_bytes()).unwrap();
+        assert_eq!(message.fault, Some(Fault::Version));
+        assert!(message.via.is_some() && message.cseq.is_some());
+    }
+
+    #[test]
+    fn vias_of_a_response() {
+        let head = "SIP/2.0 200 OK\r\n";
+        for (vias, want, fault) in [
+            (
+                "Via: SIP/2.0/UDP a\r\nVia: SIP/2.0/UDP b\r\nVia: x\r\n",
+                Some("b"),
+                None,
+            ),
+            (
+                "Via: SIP/2.0/UDP a, SIP/2.0/UDP b\r\nVia: SIP/2.0/UDP c\r\n",
+                Some("b"),
+                None,
+            ),
+            ("v:SIP/2.0/UDP a,\r\n SIP/2.0/UDP b, x\r\n", Some("b"), None),
+            ("Via: SIP/2.0/UDP a\r\n", None, None),
+            ("Via: SIP/2.0/UDP a\r\nVia: x\r\n", None, Some(Fault::Via)),
+            ("Via: x\r\nVia: SIP/2.0/UDP b\r\n", None, Some(Fault::Via)),
+            ("", None, Some(Fault::MissingVia)),
+        ] {
+            let text = format!("{head}X: y\r\n{vias}From: broken\r\n\r\n");
+            let message = read(text.as_bytes()).unwrap();
+            let host = message.next_via.map(|via| via.host.of(text.as_bytes()));
+            assert_eq!(host, want.map(str::as_bytes), "{text}");
+            assert_eq!(message.fault, fault, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_sip() {
+        for text in [
+            "",
+            "\r\n",
+            "hello",
+            "GET / HTTP/1.0\r\n\r\n",
+            "SIP/2.0 20x OK\r\n\r\n",
+            "\0\0\0\0",
+        ] {
+            assert_eq!(read(text.as_bytes()).err(), Some(NotSip), "{text:?}");
+        }
+        assert_eq!(read(&vec![b'a'; 70_000]).err(), Some(NotSip));
+    }
+
+    #[test]
+    fn every_truncation_is_read_or_refused() {
+        for length in 0..INVITE.len() {
+            if let Ok(message) = read(&INVITE.as_bytes()[..length]) {
+                assert!(message.fault.is_some(), "{length}");
+            }
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The form of From, To and Route values: `"name" <URI>;parameters` or `URI;parameters` (RFC 3261 §20, §25.1).
+
+use super::{
+    Span,
+    chars::{is_token, skip_lws, skip_quoted, skip_while, trim},
+};
+
+/// One value of From, To or Route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameAddr {
+    /// The whole value, without blanks around it and without the comma after it.
+    pub value: Span,
+    /// The URI, without angle brackets.
+    pub uri: Span,
+    /// Value of the header parameter `tag`.
+    pub tag: Option<Span>,
+    /// Where the next value of a comma-joined list starts.
+    pub next: Option<usize>,
+}
+
+impl NameAddr {
+    /// Reads the first value in `span`; `None` when there is no URI, a quote or bracket stays open, a parameter cannot
+    /// be read or there are two tags.
+    pub fn parse(bytes: &[u8], span: Span) -> Option<Self> {
+        let (start, end) = trim(bytes, span.start(), span.end());
+        let (uri, after) = match find_open_bracket(bytes, start, end)? {
+            Some(open) => {
+                let close = open + 1 + memchr::memchr(b'>', &bytes[open + 1..end])?;
+                (trim(bytes, open + 1, close), close + 1)
+            }
+            // Without brackets a parameter belongs to the header field, not to the URI (RFC 3261 §20).
+            None => {
+                let after = skip_while(bytes, start, end, |byte| {
+                    !matches!(byte, b';' | b',' | b'"' | b'>')
+                });
+                (trim(bytes, start, after), after)
+            }
+        };
+        if uri.0 == uri.1 {
+            return None;
+        }
+        let mut value = Self {
+            value: Span::new(start, after),
+            uri: Span::new(uri.0, uri.1),
+            tag: None,
+            next: None,
+        };
+        let value_end = value.read_parameters(bytes, after, end)?;
+        value.value = Span::new(start, value_end);
+        Some(value)
+    }
+
+    /// Reads `;name[=value]...` up to the end or a comma, and returns where the last of them ends.
+    fn read_parameters(&mut self, bytes: &[u8], start: usize, end: usize) -> Option<usize> {
+        let mut value_end = trim(bytes, self.value.start(), start).1;
+        let mut position = start;
+        loop {
+            position = skip_lws(bytes, position, end);
+            match bytes.get(position..end)?.first() {
+                None => return Some(value_end),
+                Some(b',') => {
+                    let next = skip_lws(bytes, position + 1, end);
+                    // A comma with nothing after it joins nothing.
+                    self.next = (next < end).then_some(next);
+                    return Some(value_end);
+                }
+                Some(b';') => {}
+                Some(_) => return None,
+            }
+            let parameter = RawParameter::parse(bytes, position, end)?;
+            if parameter.name.of(bytes).eq_ignore_ascii_case(b"tag") {
+                let tag = parameter.value.filter(|tag| !tag.is_empty())?;
+                if self.tag.replace(tag).is_some() {
+                    return None;
+                }
+            }
+            position = parameter.end;
+            value_end = parameter.end;
+        }
+    }
+}
+
+/// Offset of the `<` in `start..end`, past a quoted display name. `None` for an open quote, `Some(None)` for no bracket.
+fn find_open_bracket(bytes: &[u8], start: usize, end: usize) -> Option<Option<usize>> {
+    let mut position = start;
+    loop {
+        // A comma ends a value without brackets, so the bracket of the next value is not found.
+        position = skip_while(bytes, position, end, |byte| {
+            !matches!(byte, b'<' | b'"' | b',' | b';')
+        });
+        match bytes.get(position..end)?.first() {
+            Some(b'<') => return Some(Some(position)),
+            Some(b'"') => position = skip_quoted(bytes, position, end)?,
+            _ => return Some(None),
+        }
+    }
+}
+
+/// `;name[=value]`, the form of all parameters.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RawParameter {
+    /// Name; empty for a stray semicolon, which old devices leave at the end.
+    pub name: Span,
+    /// Value, when there is a `=`; a quoted string with its quotes. May be empty.
+    pub value: Option<Span>,
+    /// After the last byte of the parameter.
+    pub end: usize,
+}
+
+impl RawParameter {
+    /// Reads the parameter whose semicolon is at `start`. Stops before blanks, `;`, `,` or the end.
+    pub fn parse(bytes: &[u8], start: usize, end: usize) -> Option<Self> {
+        let name_start = skip_lws(bytes, start + 1, end);
+        let name_end = skip_while(bytes, name_start, end, is_token);
+        if name_end == name_start {
+            return match bytes.get(name_start..end)?.first() {
+                None | Some(b';' | b',') => Some(Self {
+                    name: Span::new(start + 1, start + 1),
+                    value: None,
+                    end: start + 1,
+                }),
+                Some(_) => None,
+            };
+        }
+        let name = Span::new(name_start, name_end);
+        let equals = skip_lws(bytes, name_end, end);
+        if bytes.get(equals..end)?.first() != Some(&b'=') {
+            return Some(Self {
+                name,
+                value: None,
+                end: name_end,
+            });
+        }
+        let value_start = skip_lws(bytes, equals + 1, end);
+        let value_end = if bytes.get(value_start..end)?.first() == Some(&b'"') {
+            skip_quoted(bytes, value_start, end)?
+        } else {
+            skip_while(bytes, value_start, end, |byte| {
+                !matches!(
+                    byte,
+                    b';' | b',' | b' ' | b'\t' | b'\r' | b'\n' | b'"' | b'<' | b'>'
+                )
+            })
+        };
+        // After `name=` alone the blanks skipped in search of a value are not part of it.
+        let (value_start, value_end) = if value_end == value_start {
+            (equals + 1, equals + 1)
+        } else {
+            (value_start, value_end)
+        };
+        Some(Self {
+            name,
+            value: Some(Span::new(value_start, value_end)),
+            end: value_end,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// URI, tag and the rest after a comma; `None` for a fault.
+    fn check(text: &str, want: Option<(&str, Option<&str>, Option<&str>)>) {
+        let bytes = text.as_bytes();
+        let text_of = |span: Span| std::str::from_utf8(span.of(bytes)).unwrap();
+        let got = NameAddr::parse(bytes, Span::new(0, bytes.len())).map(|value| {
+            (
+                text_of(value.uri),
+                value.tag.map(text_of),
+                value.next.map(|next| &text[next..]),
+            )
+        });
+        assert_eq!(got, want, "{text:?}");
+    }
+
+    #[test]
+    fn values() {
+        check("<sip:a@b>", Some(("sip:a@b", None, None)));
+        check(
+            "<sip:a@b;tag=inner>",
+            Some(("sip:a@b;tag=inner", None, None)),
+        );
+        check(
+            "<sip:a@b;tag=inner>;tag=outer",
+            Some(("sip:a@b;tag=inner", Some("outer"), None)),
+        );
+        check("sip:a@b;tag=x", Some(("sip:a@b", Some("x"), None)));
+        check("sip:a@b ; TAG = x ; y", Some(("sip:a@b", Some("x"), None)));
+        check(
+            r#""a <sip:evil>;tag=1" <sip:a@b> ;tag=2"#,
+            Some(("sip:a@b", Some("2"), None)),
+        );
+        check(
+            r#""a \" <" <sip:a@b>;tag=2"#,
+            Some(("sip:a@b", Some("2"), None)),
+        );
+        check(
+            "A. Person <sip:a@b>;p=\"x;tag=no\";tag=2",
+            Some(("sip:a@b", Some("2"), None)),
+        );
+        check(
+            "<sip:a@b>\r\n ;\r\n tag\t=\r\n  x",
+            Some(("sip:a@b", Some("x"), None)),
+        );
+        check("<sip:a@b>;", Some(("sip:a@b", None, None)));
+        check("<sip:a@b>;;tag=x", Some(("sip:a@b", Some("x"), None)));
+        check("<tel:+44>;tag=x", Some(("tel:+44", Some("x"), None)));
+    }
+
+    #[test]
+    fn faults() {
+        for text in [
+            "",
+            "<>",
+            "< >",
+            ";tag=x",
+            "<sip:a@b",
+            r#""open <sip:a@b>;tag=x"#,
+            "<sip:a@b>;tag=\"open",
+            "<sip:a@b> x",
+            "<sip:a@b>;tag=x;tag=y",
+            "<sip:a@b>;tag",
+            "<sip:a@b>;tag=",
+            "<sip:a@b>;=x",
+            "\"a\" sip:a@b",
+        ] {
+            check(text, None);
+        }
+    }
+
+    #[test]
+    fn lists() {
+        check(
+            "<sip:a;lr>, <sip:b;lr>",
+            Some(("sip:a;lr", None, Some("<sip:b;lr>"))),
+        );
+        check(
+            "<sip:a,b;lr> ,\r\n <sip:b;lr>",
+            Some(("sip:a,b;lr", None, Some("<sip:b;lr>"))),
+        );
+        check(
+            "\"x, y\" <sip:a>;p=1,<sip:b>",
+            Some(("sip:a", None, Some("<sip:b>"))),
+        );
+        check("sip:a, <sip:b>", Some(("sip:a", None, Some("<sip:b>"))));
+        check("<sip:a>,", Some(("sip:a", None, None)));
+        check(",<sip:a>", None);
+    }
+
+    #[test]
+    fn the_value_ends_with_its_last_parameter() {
+        let bytes = b" <sip:a>;lr ; x=y  , <sip:b>";
+        let value = NameAddr::parse(bytes, Span::new(0, bytes.len())).unwrap();
+        assert_eq!(value.value.of(bytes), b"<sip:a>;lr ; x=y");
+    }
+}

@@ -1,0 +1,152 @@
+//! SIP and SIPS URIs as far as "is this ours?" needs them (RFC 3261 §19.1).
+
+use super::{
+    Span,
+    chars::{is_host, parse_port, skip_while},
+};
+
+/// User, host and port of a `sip:` or `sips:` URI. Parameters and headers are not looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uri {
+    /// True for `sips:`.
+    pub secure: bool,
+    /// User part with password, when there is an `@`.
+    pub user: Option<Span>,
+    /// Host; an IPv6 reference with its brackets.
+    pub host: Span,
+    /// Port, when written.
+    pub port: Option<u16>,
+}
+
+impl Uri {
+    /// Reads the URI at `span`; `None` for other schemes and for what cannot be read.
+    pub fn parse(bytes: &[u8], span: Span) -> Option<Self> {
+        let (mut position, end) = (span.start(), span.end());
+        let text = span.of(bytes);
+        let secure = match text.get(..5) {
+            Some([s, i, p, b':', _]) if [*s, *i, *p].eq_ignore_ascii_case(b"sip") => {
+                position += 4;
+                false
+            }
+            Some(scheme) if scheme.eq_ignore_ascii_case(b"sips:") => {
+                position += 5;
+                true
+            }
+            _ => return None,
+        };
+        // `@` is only allowed unescaped at the end of the user part.
+        let user = memchr::memchr(b'@', &bytes[position..end]).map(|len| {
+            let user = Span::new(position, position + len);
+            position += len + 1;
+            user
+        });
+        let host = parse_host(bytes, position, end)?;
+        let mut after = host.end();
+        let mut port = None;
+        if bytes.get(after) == Some(&b':') && after < end {
+            let digits = after + 1;
+            after = skip_while(bytes, digits, end, |byte| byte.is_ascii_digit());
+            port = Some(parse_port(&bytes[digits..after])?);
+        }
+        if after < end && !matches!(bytes[after], b';' | b'?') {
+            return None;
+        }
+        Some(Self {
+            secure,
+            user,
+            host,
+            port,
+        })
+    }
+
+    /// The port, or the default of the scheme (RFC 3261 §19.1.2).
+    pub fn effective_port(&self) -> u16 {
+        self.port.unwrap_or(if self.secure { 5061 } else { 5060 })
+    }
+}
+
+/// Reads a host name, an IPv4 address or an IPv6 reference at `start`; `None` when there is none.
+pub(super) fn parse_host(bytes: &[u8], start: usize, end: usize) -> Option<Span> {
+    let after = if bytes.get(start..end)?.first() == Some(&b'[') {
+        let close = skip_while(bytes, start + 1, end, |byte| {
+            byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.')
+        });
+        if close == start + 1 || close >= end || bytes[close] != b']' {
+            return None;
+        }
+        close + 1
+    } else {
+        skip_while(bytes, start, end, is_host)
+    };
+    (after > start).then(|| Span::new(start, after))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// User, host and port in one text.
+    fn check(text: &str, want: Option<&str>) {
+        let bytes = text.as_bytes();
+        let got = Uri::parse(bytes, Span::new(0, bytes.len())).map(|uri| {
+            format!(
+                "{:?} {} {:?} {}",
+                uri.user
+                    .map(|user| String::from_utf8_lossy(user.of(bytes)).into_owned()),
+                String::from_utf8_lossy(uri.host.of(bytes)),
+                uri.port,
+                uri.effective_port(),
+            )
+        });
+        assert_eq!(got.as_deref(), want, "{text}");
+    }
+
+    #[test]
+    fn uris() {
+        check("sip:192.0.2.1", Some("None 192.0.2.1 None 5060"));
+        check(
+            "SIP:bob@Example.com:5080;lr?x=y",
+            Some(r#"Some("bob") Example.com Some(5080) 5080"#),
+        );
+        check(
+            "sips:bob:pw@[2001:db8::1]",
+            Some(r#"Some("bob:pw") [2001:db8::1] None 5061"#),
+        );
+        check("sip:@127.0.0.1", Some(r#"Some("") 127.0.0.1 None 5060"#));
+        check(
+            "sip:a;b=c?d@host",
+            Some(r#"Some("a;b=c?d") host None 5060"#),
+        );
+        check(
+            "sip:[2001:db8::1]:5061;x",
+            Some("None [2001:db8::1] Some(5061) 5061"),
+        );
+        for text in [
+            "",
+            "sip",
+            "sip:",
+            "sip:@",
+            "tel:+4412",
+            "sip:bob@",
+            "sip:[::1",
+            "sip:[]",
+            "sip:host:",
+            "sip:host:0",
+            "sip:host:65536",
+            "sip:host:5060x",
+            "sip:ho st",
+            "sip:a@b@c",
+            "sip:host/path",
+            "sips:",
+        ] {
+            check(text, None);
+        }
+    }
+
+    #[test]
+    fn nothing_after_the_span_is_read() {
+        let bytes = b"<sip:192.0.2.1>:5080";
+        let uri = Uri::parse(bytes, Span::new(1, 14)).unwrap();
+        assert_eq!((uri.host.of(bytes), uri.port), (&b"192.0.2.1"[..], None));
+    }
+}
