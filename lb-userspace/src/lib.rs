@@ -8,7 +8,6 @@
 
 pub mod afxdp;
 pub mod balance;
-pub mod checksum;
 pub mod cli;
 pub mod config;
 pub mod control;
@@ -20,3 +19,5 @@ pub mod stats;
 pub mod sys;
 pub mod token;
 pub mod worker;
+
+pub use lb_common::checksum;

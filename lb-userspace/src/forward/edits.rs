@@ -1,1 +1,315 @@
 //! Changes to a payload, gathered in order and applied in one pass.
+
+use lb_common::checksum;
+
+/// Most edits of one message: Via, Max-Forwards and Route need seven at most; the rest is for header fields and SDP.
+const MAX_EDITS: usize = 32;
+/// Room for all text that is inserted into one message.
+const ARENA_LEN: usize = 1024;
+
+/// An edit, or the text of one, did not fit any more, or touched bytes that another edit removes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EditsFull;
+
+/// Edits of one payload, ascending and without overlap. Of fixed size: never allocates.
+#[derive(Clone, Debug)]
+pub struct Edits {
+    edits: [Edit; MAX_EDITS],
+    len: usize,
+    arena: [u8; ARENA_LEN],
+    arena_len: usize,
+}
+
+/// Replace `removed` bytes at `offset` by a piece of the arena.
+#[derive(Clone, Copy, Debug, Default)]
+struct Edit {
+    offset: u32,
+    removed: u32,
+    text_start: u16,
+    text_end: u16,
+}
+
+impl Edit {
+    fn offset(self) -> usize {
+        self.offset as usize
+    }
+
+    /// Offset of the first byte after what is removed.
+    fn end(self) -> usize {
+        self.offset as usize + self.removed as usize
+    }
+}
+
+impl Default for Edits {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Edits {
+    /// No edits.
+    pub const fn new() -> Self {
+        const NONE: Edit = Edit {
+            offset: 0,
+            removed: 0,
+            text_start: 0,
+            text_end: 0,
+        };
+        Self {
+            edits: [NONE; MAX_EDITS],
+            len: 0,
+            arena: [0; ARENA_LEN],
+            arena_len: 0,
+        }
+    }
+
+    /// Forgets all edits.
+    pub fn clear(&mut self) {
+        self.len = 0;
+        self.arena_len = 0;
+    }
+
+    /// Adds an edit behind all others: replace `removed` bytes at `offset` of the payload by `inserted`.
+    ///
+    /// # Errors
+    ///
+    /// [`EditsFull`] when there is no room for it or the one before it reaches beyond `offset`. The edits are then of no
+    /// use until they are cleared.
+    pub fn push(
+        &mut self,
+        offset: usize,
+        removed: usize,
+        inserted: &[u8],
+    ) -> Result<(), EditsFull> {
+        if self
+            .as_slice()
+            .last()
+            .is_some_and(|last| last.end() > offset)
+        {
+            return Err(EditsFull);
+        }
+        let slot = self.edits.get_mut(self.len).ok_or(EditsFull)?;
+        let text_start = self.arena_len as u16;
+        *slot = Edit {
+            offset: u32::try_from(offset).map_err(|_| EditsFull)?,
+            removed: u32::try_from(removed).map_err(|_| EditsFull)?,
+            text_start,
+            text_end: text_start,
+        };
+        self.len += 1;
+        self.append(inserted)
+    }
+
+    /// Adds to the text of the last edit.
+    ///
+    /// # Errors
+    ///
+    /// [`EditsFull`] when there is no room for it, or no edit.
+    pub fn append(&mut self, inserted: &[u8]) -> Result<(), EditsFull> {
+        let edit = self.edits[..self.len].last_mut().ok_or(EditsFull)?;
+        let end = self.arena_len + inserted.len();
+        self.arena
+            .get_mut(self.arena_len..end)
+            .ok_or(EditsFull)?
+            .copy_from_slice(inserted);
+        self.arena_len = end;
+        edit.text_end = end as u16;
+        Ok(())
+    }
+
+    /// True when nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The edits in order: offset in the payload, number of bytes removed there, text put in their place.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, usize, &[u8])> {
+        self.as_slice()
+            .iter()
+            .map(|edit| (edit.offset(), edit.removed as usize, self.text(*edit)))
+    }
+
+    /// Length of the payload after the edits.
+    pub fn output_len(&self, input_len: usize) -> usize {
+        let removed: usize = self
+            .as_slice()
+            .iter()
+            .map(|edit| edit.removed as usize)
+            .sum();
+        (input_len + self.arena_len).saturating_sub(removed)
+    }
+
+    /// Writes `input` with the edits applied to the start of `output` and returns the length. `None` when `output` is too
+    /// small or the edits are not of this input.
+    pub fn apply(&self, input: &[u8], output: &mut [u8]) -> Option<usize> {
+        let mut taken = 0;
+        let mut written = 0;
+        let mut put = |bytes: &[u8]| {
+            let end = written + bytes.len();
+            output.get_mut(written..end)?.copy_from_slice(bytes);
+            written = end;
+            Some(())
+        };
+        for edit in self.as_slice() {
+            put(input.get(taken..edit.offset())?)?;
+            put(self.text(*edit))?;
+            taken = edit.end();
+        }
+        put(input.get(taken..)?)?;
+        Some(written)
+    }
+
+    /// One's complement sum of the output minus that of the input, each counted from an even offset (RFC 1624).
+    ///
+    /// Only edits and the bytes that an odd shift turns around are read; after an even shift bytes count as they did. The
+    /// edits must be of this input: bytes beyond it count as absent.
+    pub fn checksum_difference(&self, input: &[u8]) -> u16 {
+        let mut difference = 0u16;
+        let mut taken = 0;
+        let mut written = 0;
+        for edit in self.as_slice() {
+            let offset = edit.offset().min(input.len());
+            difference = checksum::add(difference, turned(input, taken, offset, written));
+            written += offset.saturating_sub(taken);
+            let text = self.text(*edit);
+            let removed = input.get(offset..edit.end()).unwrap_or_default();
+            difference = checksum::sub(difference, sum_at(removed, offset));
+            difference = checksum::add(difference, sum_at(text, written));
+            written += text.len();
+            taken = edit.end();
+        }
+        checksum::add(difference, turned(input, taken, input.len(), written))
+    }
+
+    fn as_slice(&self) -> &[Edit] {
+        &self.edits[..self.len]
+    }
+
+    fn text(&self, edit: Edit) -> &[u8] {
+        &self.arena[usize::from(edit.text_start)..usize::from(edit.text_end)]
+    }
+}
+
+/// Sum of bytes whose first one is at `offset`.
+fn sum_at(bytes: &[u8], offset: usize) -> u16 {
+    let sum = checksum::fold(checksum::sum(bytes));
+    if offset % 2 == 1 {
+        checksum::swap(sum)
+    } else {
+        sum
+    }
+}
+
+/// What `input[start..end]` changes in the sum by coming to stand at `to`: nothing unless the shift is odd.
+fn turned(input: &[u8], start: usize, end: usize, to: usize) -> u16 {
+    if start % 2 == to % 2 || start >= end {
+        return 0;
+    }
+    let sum = sum_at(input.get(start..end).unwrap_or_default(), start);
+    checksum::sub(checksum::swap(sum), sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    /// The slow, obvious way: build the output piece by piece.
+    fn naive(input: &[u8], edits: &[Wanted]) -> Vec<u8> {
+        let mut output = input.to_vec();
+        for (offset, removed, inserted) in edits.iter().rev() {
+            output.splice(*offset..offset + removed, inserted.iter().copied());
+        }
+        output
+    }
+
+    fn check(input: &[u8], wanted: &[Wanted]) {
+        let mut edits = Edits::new();
+        for (offset, removed, inserted) in wanted {
+            edits.push(*offset, *removed, inserted).unwrap();
+        }
+        let want = naive(input, wanted);
+        assert_eq!(edits.output_len(input.len()), want.len());
+        let mut output = vec![0; want.len()];
+        assert_eq!(edits.apply(input, &mut output), Some(want.len()));
+        assert_eq!(output, want);
+        if !want.is_empty() {
+            assert_eq!(edits.apply(input, &mut output[..want.len() - 1]), None);
+        }
+        let sum = |bytes: &[u8]| checksum::fold(checksum::sum(bytes));
+        let got = checksum::add(sum(input), edits.checksum_difference(input));
+        // In one's complement 0 and 0xffff are the same number.
+        assert_eq!(got % 0xffff, sum(&want) % 0xffff, "{input:?} {wanted:?}");
+    }
+
+    #[test]
+    fn edits_by_hand() {
+        check(b"abcdef", &[]);
+        check(b"abcdef", &[(0, 0, b"x".to_vec())]);
+        check(b"abcdef", &[(6, 0, b"xyz".to_vec())]);
+        check(
+            b"abcdef",
+            &[
+                (1, 1, vec![]),
+                (2, 3, b"Y".to_vec()),
+                (5, 0, b"odd".to_vec()),
+            ],
+        );
+        check(b"abcdef", &[(0, 6, vec![])]);
+        check(b"", &[(0, 0, b"x".to_vec())]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let mut edits = Edits::new();
+        assert_eq!(edits.append(b"x"), Err(EditsFull));
+        for offset in 0..MAX_EDITS {
+            edits.push(offset, 1, b"").unwrap();
+        }
+        assert_eq!(edits.push(MAX_EDITS, 0, b""), Err(EditsFull));
+        edits.clear();
+        assert!(edits.is_empty());
+        edits.push(5, 2, &[b'x'; ARENA_LEN]).unwrap();
+        assert_eq!(edits.append(b"x"), Err(EditsFull));
+        assert_eq!(edits.push(6, 0, b""), Err(EditsFull));
+        assert_eq!(edits.push(7, 0, b""), Ok(()));
+    }
+
+    #[test]
+    fn edits_of_another_input_do_no_harm() {
+        let mut edits = Edits::new();
+        edits.push(10, 5, b"abc").unwrap();
+        let mut output = [0; 64];
+        assert_eq!(edits.apply(b"short", &mut output), None);
+        edits.checksum_difference(b"short");
+        edits.checksum_difference(b"twelve bytes");
+        assert_eq!(edits.output_len(1), 0);
+    }
+
+    /// Offset, bytes removed, text inserted.
+    type Wanted = (usize, usize, Vec<u8>);
+
+    /// Edits as gaps, removals and texts, cut to the input.
+    fn edits_strategy() -> impl Strategy<Value = (Vec<u8>, Vec<Wanted>)> {
+        let edit = (0usize..40, 0usize..20, vec(any::<u8>(), 0..30));
+        (vec(any::<u8>(), 0..400), vec(edit, 0..12)).prop_map(|(input, pieces)| {
+            let mut edits = Vec::new();
+            let mut position = 0;
+            for (gap, removed, text) in pieces {
+                let offset = (position + gap).min(input.len());
+                let removed = removed.min(input.len() - offset);
+                position = offset + removed;
+                edits.push((offset, removed, text));
+            }
+            (input, edits)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn applying_and_summing_agree_with_the_slow_way((input, edits) in edits_strategy()) {
+            check(&input, &edits);
+        }
+    }
+}

@@ -7,10 +7,12 @@ use std::{
 
 use siphasher::sip::SipHasher13;
 
+use super::{stamp::PAD, text::Text};
 use crate::{
     balance::{Backend, BackendIndex, LookupTable, Pool},
     config::Config,
-    token::Keys,
+    sip::{Uri, parse_ip},
+    token::{HEX_LEN, Keys, MAGIC_COOKIE},
 };
 
 /// Index of a listener in [`Table::listeners`].
@@ -24,6 +26,67 @@ pub struct Listener {
     pub name: String,
     /// VIP and port.
     pub address: SocketAddr,
+    /// What our header fields consist of besides tokens and MACs, written once.
+    pub(super) template: Template,
+}
+
+impl Listener {
+    /// A listener and the text that it puts into messages.
+    pub fn new(name: String, address: SocketAddr) -> Self {
+        Self {
+            name,
+            address,
+            template: Template::new(address),
+        }
+    }
+}
+
+/// The fixed parts of our header fields. Each field has an even number of bytes, so that what comes after it keeps its
+/// place in 16-bit sums, when it is put in and when a response has it taken out.
+#[derive(Clone, Debug)]
+pub(super) struct Template {
+    /// Via up to the transaction id.
+    pub via: Text<96>,
+    /// After the MAC.
+    pub via_end: &'static [u8],
+    /// After the flow token of a Record-Route.
+    pub record_route_end: Text<72>,
+}
+
+/// Between transaction id and MAC.
+pub(super) const VIA_MAC: &[u8] = b";lbm=";
+/// Before the flow token.
+pub(super) const RECORD_ROUTE: &[u8] = b"Record-Route: <sip:";
+
+impl Template {
+    fn new(address: SocketAddr) -> Self {
+        let mut via = Text::new();
+        via.put(b"Via: SIP/2.0/UDP ");
+        via.put_host_port(address);
+        via.put(b";branch=");
+        via.put(MAGIC_COOKIE);
+        let via_len = via.len() + HEX_LEN + VIA_MAC.len() + HEX_LEN;
+        let via_end: &[u8] = if via_len.is_multiple_of(2) {
+            b"\r\n"
+        } else {
+            b";lb\r\n"
+        };
+
+        // A flow token has 28 or 60 characters: an even number, whatever the family.
+        let mut record_route_end = Text::new();
+        record_route_end.put(b"@");
+        record_route_end.put_host_port(address);
+        record_route_end.put(b";lr");
+        if (RECORD_ROUTE.len() + record_route_end.len() + b">\r\n".len()) % 2 == 1 {
+            record_route_end.put(PAD);
+        }
+        record_route_end.put(b">\r\n");
+        Self {
+            via,
+            via_end,
+            record_route_end,
+        }
+    }
 }
 
 /// A rule that sends requests without a flow token to a pool; the first that matches wins.
@@ -35,6 +98,14 @@ pub struct RouteRule {
     pub listener: Option<ListenerIndex>,
     /// Index into [`Table::pools`].
     pub pool: usize,
+}
+
+impl RouteRule {
+    /// True for a request with this method that arrived at this listener.
+    pub(super) fn matches(&self, listener: ListenerIndex, method: &[u8]) -> bool {
+        self.listener.is_none_or(|only| only == listener)
+            && self.method.as_deref().is_none_or(|only| only == method)
+    }
 }
 
 /// Configuration as the hot path reads it.
@@ -50,6 +121,8 @@ pub struct Table {
     pub routes: Vec<RouteRule>,
     /// Addresses of all backends, sorted: who is asked "is this a backend?" (any port).
     pub backend_addresses: Vec<IpAddr>,
+    /// All backends by address, sorted.
+    backend_indices: Vec<(SocketAddr, BackendIndex)>,
 }
 
 impl Table {
@@ -73,17 +146,10 @@ impl Table {
             Pool::new(pool.name.clone(), backends.collect(), key)
         });
         let pools = pools.collect::<Vec<_>>();
-        let mut backend_addresses = pools
+        let listeners = config
+            .listeners
             .iter()
-            .flat_map(|pool| &pool.backends)
-            .map(|backend| backend.address.ip())
-            .collect::<Vec<_>>();
-        backend_addresses.sort();
-        backend_addresses.dedup();
-        let listeners = config.listeners.iter().map(|listener| Listener {
-            name: listener.name.clone(),
-            address: listener.address,
-        });
+            .map(|listener| Listener::new(listener.name.clone(), listener.address));
         let routes = config.routes.iter().map(|route| RouteRule {
             method: route
                 .method
@@ -94,12 +160,34 @@ impl Table {
             }),
             pool: route.pool,
         });
+        let (listeners, routes) = (listeners.collect(), routes.collect());
+        Self::from_parts(config.keys.clone(), listeners, pools, routes)
+    }
+
+    /// Builds the table from what was made elsewhere.
+    pub fn from_parts(
+        keys: Keys,
+        listeners: Vec<Listener>,
+        pools: Vec<Pool>,
+        routes: Vec<RouteRule>,
+    ) -> Self {
+        let backends = pools.iter().flat_map(|pool| &pool.backends);
+        let mut backend_indices = backends
+            .map(|backend| (backend.address, backend.index))
+            .collect::<Vec<_>>();
+        backend_indices.sort();
+        let mut backend_addresses = backend_indices
+            .iter()
+            .map(|(address, _)| address.ip())
+            .collect::<Vec<_>>();
+        backend_addresses.dedup();
         Self {
-            keys: config.keys.clone(),
-            listeners: listeners.collect(),
-            routes: routes.collect(),
+            keys,
+            listeners,
             pools,
+            routes,
             backend_addresses,
+            backend_indices,
         }
     }
 
@@ -136,6 +224,30 @@ impl Table {
     pub fn backends(&self) -> impl Iterator<Item = &Backend> {
         self.pools.iter().flat_map(|pool| &pool.backends)
     }
+
+    /// True when a backend of any pool lives at this address, at whatever port.
+    pub fn is_backend(&self, address: IpAddr) -> bool {
+        self.backend_addresses.binary_search(&address).is_ok()
+    }
+
+    /// The backend at this address and port; the first of the configuration when it is in several pools.
+    pub fn backend_at(&self, address: SocketAddr) -> Option<BackendIndex> {
+        let at = self
+            .backend_indices
+            .partition_point(|(other, _)| *other < address);
+        let (found, index) = self.backend_indices.get(at)?;
+        (*found == address).then_some(*index)
+    }
+
+    /// True when a URI's host and port are those of a listener. A name never is: names are not ours to know.
+    pub(super) fn is_own(&self, bytes: &[u8], uri: &Uri) -> bool {
+        let port = uri.effective_port();
+        parse_ip(uri.host.of(bytes)).is_some_and(|address| {
+            self.listeners
+                .iter()
+                .any(|listener| listener.address == SocketAddr::new(address, port))
+        })
+    }
 }
 
 #[cfg(test)]
@@ -166,7 +278,10 @@ pools: [ { name: x, backends: [ { name: x1, address: '10.0.0.2:5060' } ] } ]
             ("113.10", "113.11"),
             ("name: x1", "name: x2"),
             ("10.0.0.2", "10.0.0.3"),
-            ("} ] } ]\n", "} ] } ]\nroutes: [ { method: INVITE, pool: x } ]\n"),
+            (
+                "} ] } ]\n",
+                "} ] } ]\nroutes: [ { method: INVITE, pool: x } ]\n",
+            ),
         ] {
             assert_ne!(fingerprint(from, to), before, "{to}");
         }

@@ -1,0 +1,132 @@
+//! Route values that are ours: taken off, and where their flow tokens lead (RFC 3261 §16.4).
+
+use std::net::SocketAddr;
+
+use super::Table;
+use crate::{
+    sip::{MAX_ROUTE_FIELDS, Message, NameAddr, Span, Uri},
+    token::FlowToken,
+};
+
+/// Most Route values of ours that are taken off one request; further ones stay and are for who gets it next.
+const MAX_OWN_ROUTES: usize = 8;
+
+/// What the Route header fields say.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct OwnRoutes {
+    /// Bytes to take out, ascending; one piece a header field at the most.
+    pub removals: [Option<Span>; MAX_ROUTE_FIELDS],
+    /// Where the tokens lead.
+    pub lead: Option<Lead>,
+    /// True when a Route value that is not ours is left on top.
+    pub foreign: bool,
+}
+
+/// Where a valid flow token leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lead {
+    /// From a backend to the token's client.
+    ToClient(FlowToken),
+    /// To the token's backend.
+    ToBackend(FlowToken),
+    /// To the backend of the first token and, since the second one is ours as well, as if it had come back from there:
+    /// to the client of the second.
+    Across(FlowToken, FlowToken),
+}
+
+/// Why Route values cannot be followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RouteError {
+    /// The top Route, or the one after ours, cannot be read.
+    Malformed,
+    /// It is ours, and its user part is no flow token of ours.
+    BadToken,
+}
+
+impl OwnRoutes {
+    /// Takes our Route values from the top, as far as they are for us.
+    ///
+    /// A value of ours without user part, as clients with a configured outbound proxy send it, is taken off and leads
+    /// nowhere. A second token counts only in a dialog (To tag): outside of one, what becomes of a request that has
+    /// reached a backend is for the backend to say.
+    pub fn take(
+        table: &Table,
+        bytes: &[u8],
+        message: &Message,
+        source: SocketAddr,
+    ) -> Result<Self, RouteError> {
+        let mut routes = Self::default();
+        let in_dialog = message.to_tag().is_some();
+        let mut taken = 0;
+        for (index, field) in message.routes.iter().flatten().enumerate() {
+            let mut position = field.value.start();
+            let mut rest = Some(position);
+            while let Some(start) = rest {
+                let span = Span::new(start, field.value.end());
+                let value = NameAddr::parse(bytes, span).ok_or(RouteError::Malformed)?;
+                position = start;
+                let uri = Uri::parse(bytes, value.uri).filter(|uri| table.is_own(bytes, uri));
+                match uri {
+                    Some(uri) if taken < MAX_OWN_ROUTES && !routes.is_final(in_dialog) => {
+                        routes.follow(table, bytes, source, uri)?;
+                        taken += 1;
+                    }
+                    ours => {
+                        routes.foreign = ours.is_none();
+                        break;
+                    }
+                }
+                rest = value.next;
+            }
+            let removed = match rest {
+                // All values are taken: so is the header field.
+                None => field.line,
+                Some(_) => Span::new(field.value.start(), position),
+            };
+            if !removed.is_empty() {
+                routes.removals[index] = Some(removed);
+            }
+            if rest.is_some() {
+                break;
+            }
+        }
+        Ok(routes)
+    }
+
+    /// True when no further value may be taken.
+    fn is_final(&self, in_dialog: bool) -> bool {
+        match self.lead {
+            None => false,
+            Some(Lead::ToBackend(_)) => !in_dialog,
+            Some(Lead::ToClient(_) | Lead::Across(..)) => true,
+        }
+    }
+
+    fn follow(
+        &mut self,
+        table: &Table,
+        bytes: &[u8],
+        source: SocketAddr,
+        uri: Uri,
+    ) -> Result<(), RouteError> {
+        let Some(user) = uri.user.filter(|user| !user.is_empty()) else {
+            return Ok(());
+        };
+        let token = table
+            .keys
+            .read_flow_token(user.of(bytes))
+            .ok_or(RouteError::BadToken)?;
+        self.lead = Some(match self.lead {
+            Some(Lead::ToBackend(first)) => Lead::Across(first, token),
+            _ if comes_from_backend(table, source, &token) => Lead::ToClient(token),
+            _ => Lead::ToBackend(token),
+        });
+        Ok(())
+    }
+}
+
+/// Which side of the token a request comes from. The exact ends decide first: a client may live at a backend's address
+/// and a backend may have been taken out of the pools while its calls go on.
+fn comes_from_backend(table: &Table, source: SocketAddr, token: &FlowToken) -> bool {
+    source == token.backend || (source != token.client && table.is_backend(source.ip()))
+}

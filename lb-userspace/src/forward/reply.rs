@@ -1,0 +1,97 @@
+//! Replies that we make ourselves (RFC 3261 §8.2.6).
+
+use super::{request::Request, stamp::Stamp};
+use crate::{
+    sip::{HeaderField, Lines, Name},
+    token::HEX_LEN,
+};
+
+/// A reply is never longer than what it answers by more than this many bytes, so nobody gains much by making us answer
+/// a forged source. Counted out: a longer first line (39), `received` and `rport` with an IPv6 address (55), a To tag
+/// (21), a line end that was missing (2), Content-Length and the empty line (21); or what a STUN response adds (36).
+pub const REPLY_GROWTH: usize = 144;
+
+/// Status code and reason phrase.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Status {
+    code: &'static [u8; 3],
+    reason: &'static str,
+}
+
+impl Status {
+    pub const fn new(code: &'static [u8; 3], reason: &'static str) -> Self {
+        Self { code, reason }
+    }
+}
+
+/// Writes a reply to `request`: what every response copies, a To tag when there is none, and nothing else.
+///
+/// It goes to the source of the request. Header fields that are missing are left out, so that a faulty request can be
+/// refused as far as it can be told apart.
+pub(super) fn write(
+    request: &Request<'_>,
+    status: Status,
+    stamp: &Stamp,
+    to_tag: &[u8; HEX_LEN],
+    reply: &mut Vec<u8>,
+) {
+    let (bytes, message) = (request.bytes, request.message);
+    reply.extend_from_slice(b"SIP/2.0 ");
+    reply.extend_from_slice(status.code);
+    reply.push(b' ');
+    reply.extend_from_slice(status.reason.as_bytes());
+    reply.extend_from_slice(b"\r\n");
+    put_vias(request, stamp, reply);
+    if let Some((from, _)) = message.from {
+        put_line(bytes, from, reply);
+    }
+    if let Some((to, _)) = message.to {
+        if message.to_tag().is_some() {
+            put_line(bytes, to, reply);
+        } else {
+            reply.extend_from_slice(&bytes[to.line.start()..to.value.end()]);
+            reply.extend_from_slice(b";tag=");
+            reply.extend_from_slice(to_tag);
+            reply.extend_from_slice(b"\r\n");
+        }
+    }
+    if let Some(call_id) = message.call_id {
+        put_line(bytes, call_id, reply);
+    }
+    if let Some((cseq, _)) = message.cseq {
+        put_line(bytes, cseq, reply);
+    }
+    reply.extend_from_slice(b"Content-Length: 0\r\n\r\n");
+}
+
+/// All Vias in their order, the top one with `received` and `rport`.
+fn put_vias(request: &Request<'_>, stamp: &Stamp, reply: &mut Vec<u8>) {
+    let bytes = request.bytes;
+    let mut edits = stamp.edits().peekable();
+    for field in Lines::new(bytes, request.message.headers).flatten() {
+        if field.name != Name::Via {
+            continue;
+        }
+        let mut position = field.line.start();
+        while let Some(edit) = edits.next_if(|edit| edit.offset <= field.value.end()) {
+            reply.extend_from_slice(&bytes[position..edit.offset]);
+            reply.extend_from_slice(edit.text.as_slice());
+            position = edit.offset + edit.removed;
+        }
+        reply.extend_from_slice(&bytes[position..field.value.end()]);
+        end_line(bytes, field, reply);
+    }
+}
+
+fn put_line(bytes: &[u8], field: HeaderField, reply: &mut Vec<u8>) {
+    reply.extend_from_slice(&bytes[field.line.start()..field.value.end()]);
+    end_line(bytes, field, reply);
+}
+
+/// Ends a line as it ended in the request: with LF where its sender writes LF, which keeps the reply from growing with
+/// the number of lines.
+fn end_line(bytes: &[u8], field: HeaderField, reply: &mut Vec<u8>) {
+    let bare = bytes.get(field.line.end().wrapping_sub(2)) != Some(&b'\r')
+        && bytes.get(field.line.end().wrapping_sub(1)) == Some(&b'\n');
+    reply.extend_from_slice(if bare { b"\n" } else { b"\r\n" });
+}

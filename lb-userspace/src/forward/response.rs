@@ -1,0 +1,66 @@
+//! What becomes of a response (RFC 3261 §16.7, §18.1.2, §18.2.2).
+
+use super::{Action, Edits, Listener, Outcome, Table, Verdict};
+use crate::{
+    sip::{Message, Span, Via, parse_ip},
+    token::MAGIC_COOKIE,
+};
+
+/// Decides on a response: our Via comes off, and it goes where the next one says, if our MAC says so too. Otherwise
+/// anybody could have us send packets to anybody.
+pub(super) fn decide(
+    table: &Table,
+    listener: &Listener,
+    bytes: &[u8],
+    message: &Message,
+    edits: &mut Edits,
+) -> Verdict {
+    let (Some(via), None) = (message.via, message.fault) else {
+        return Verdict::without_sending(Outcome::MalformedResponse);
+    };
+    if !is_own(listener, bytes, &via) {
+        return Verdict::without_sending(Outcome::ResponseNotOurs);
+    }
+    let Some(next_via) = message.next_via else {
+        return Verdict::without_sending(Outcome::ResponseNoSecondVia);
+    };
+    let target = next_via.response_target(bytes);
+    let verified = target.filter(|target| {
+        let transaction = transaction_of(bytes, &via);
+        let mac = via.mac.map_or(&[][..], |mac| mac.of(bytes));
+        table.keys.verify_via_mac(transaction, mac, *target)
+    });
+    let Some(to) = verified else {
+        return Verdict::without_sending(Outcome::ResponseBadMac);
+    };
+    let removed = match via.next {
+        Some(next) => Span::new(via.value.start(), next),
+        None => message.via_line,
+    };
+    if edits.push(removed.start(), removed.len(), b"").is_err() {
+        return Verdict::without_sending(Outcome::NoRoomForEdits);
+    }
+    Verdict {
+        outcome: Outcome::Response,
+        action: Action::Forward {
+            to,
+            backend: None,
+            initial_invite: false,
+        },
+    }
+}
+
+/// True when sent-by is the listener. Numbers count, not text: a peer may have written the address anew.
+fn is_own(listener: &Listener, bytes: &[u8], via: &Via) -> bool {
+    via.effective_port() == listener.address.port()
+        && parse_ip(via.host.of(bytes)) == Some(listener.address.ip())
+}
+
+/// The branch without its magic cookie; nothing when it has none.
+fn transaction_of<'a>(bytes: &'a [u8], via: &Via) -> &'a [u8] {
+    let branch = via.branch.map_or(&[][..], |branch| branch.of(bytes));
+    match branch.split_at_checked(MAGIC_COOKIE.len()) {
+        Some((cookie, transaction)) if cookie.eq_ignore_ascii_case(MAGIC_COOKIE) => transaction,
+        _ => &[],
+    }
+}

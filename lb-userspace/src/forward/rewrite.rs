@@ -1,0 +1,160 @@
+//! The edits of a request that is forwarded.
+
+use super::{
+    Edits, EditsFull,
+    request::Request,
+    stamp::Stamp,
+    table::{RECORD_ROUTE, VIA_MAC},
+};
+use crate::{
+    sip::{MAX_ROUTE_FIELDS, MaxForwards, Span},
+    token::{FLOW_TOKEN_MAX, FlowToken, TransactionId},
+};
+
+/// What changes in a request besides Max-Forwards and what the client's Via says about its source.
+pub(super) struct Rewrite<'a> {
+    pub request: &'a Request<'a>,
+    /// Goes into our Via.
+    pub transaction: TransactionId,
+    /// Route values of ours, which are taken out.
+    pub removals: [Option<Span>; MAX_ROUTE_FIELDS],
+    /// The ends of a dialog that the request may create; `None` for no Record-Route.
+    pub record_route: Option<FlowToken>,
+}
+
+/// Most edits besides those in front: two in the Via, Max-Forwards, one for each Route header field.
+const MAX_PIECES: usize = 3 + MAX_ROUTE_FIELDS;
+
+/// One edit before it is sorted in.
+#[derive(Clone, Copy, Default)]
+struct Piece<'a> {
+    offset: usize,
+    removed: usize,
+    text: &'a [u8],
+}
+
+/// Writes all edits of a request (RFC 3261 §16.6).
+///
+/// Via, Record-Route and a Max-Forwards that was missing go right behind the start line: there they are on top for
+/// certain, whatever the order of the header fields. Together the edits have an even length, so that what follows them
+/// keeps its place in the 16-bit sums: each inserted field is even by itself, and what is odd about the rest (addresses
+/// in the client's Via, a Route value taken out) gets a pad in the client's Via when that changes anyway, and else a
+/// blank before the number of Max-Forwards.
+pub(super) fn request(
+    rewrite: &Rewrite<'_>,
+    mut stamp: Stamp,
+    edits: &mut Edits,
+) -> Result<(), EditsFull> {
+    let message = rewrite.request.message;
+    let mut odd = stamp.is_odd() ^ (message.leading % 2 == 1);
+    for removal in rewrite.removals.iter().flatten() {
+        odd ^= removal.len() % 2 == 1;
+    }
+    let blank: &[u8] = if odd && !stamp.pad() { b" " } else { b"" };
+
+    if message.leading > 0 {
+        edits.push(0, message.leading, b"")?;
+    }
+    edits.push(message.headers, 0, b"")?;
+    put_via(rewrite, &stamp, edits)?;
+    if let Some(flow) = &rewrite.record_route {
+        put_record_route(rewrite, flow, edits)?;
+    }
+    let mut hops = [0; MAX_DIGITS + 1];
+    let mut pieces = [Piece::default(); MAX_PIECES];
+    let mut len = 0;
+    let mut add = |piece| {
+        if let Some(slot) = pieces.get_mut(len) {
+            *slot = piece;
+            len += 1;
+        }
+    };
+    match message.max_forwards {
+        Some(max_forwards) => {
+            add(Piece {
+                offset: max_forwards.digits.start(),
+                removed: max_forwards.digits.len(),
+                text: one_less(rewrite.request.bytes, max_forwards, blank, &mut hops),
+            });
+        }
+        None => {
+            // RFC 3261 §16.6 step 3: 70 when there was none.
+            edits.append(b"Max-Forwards: ")?;
+            edits.append(blank)?;
+            edits.append(b"70\r\n")?;
+        }
+    }
+    for edit in stamp.edits() {
+        add(Piece {
+            offset: edit.offset,
+            removed: edit.removed,
+            text: edit.text.as_slice(),
+        });
+    }
+    for removal in rewrite.removals.iter().flatten() {
+        add(Piece {
+            offset: removal.start(),
+            removed: removal.len(),
+            text: b"",
+        });
+    }
+    let pieces = &mut pieces[..len];
+    // Header fields come in any order.
+    pieces.sort_unstable_by_key(|piece| piece.offset);
+    for piece in pieces {
+        edits.push(piece.offset, piece.removed, piece.text)?;
+    }
+    Ok(())
+}
+
+/// Our Via: transaction id in the branch, and the MAC that lets a response pass to `stamp.target` only.
+fn put_via(rewrite: &Rewrite<'_>, stamp: &Stamp, edits: &mut Edits) -> Result<(), EditsFull> {
+    let Request {
+        table, listener, ..
+    } = rewrite.request;
+    let mac = table.keys.via_mac(rewrite.transaction, stamp.target);
+    edits.append(listener.template.via.as_slice())?;
+    edits.append(&rewrite.transaction.to_text())?;
+    edits.append(VIA_MAC)?;
+    edits.append(&mac)?;
+    edits.append(listener.template.via_end)
+}
+
+fn put_record_route(
+    rewrite: &Rewrite<'_>,
+    flow: &FlowToken,
+    edits: &mut Edits,
+) -> Result<(), EditsFull> {
+    let Request {
+        table, listener, ..
+    } = rewrite.request;
+    let mut token = [0; FLOW_TOKEN_MAX];
+    let len = table.keys.write_flow_token(flow, &mut token);
+    edits.append(RECORD_ROUTE)?;
+    edits.append(&token[..len])?;
+    edits.append(listener.template.record_route_end.as_slice())
+}
+
+/// As many digits as Max-Forwards may have.
+const MAX_DIGITS: usize = crate::sip::MAX_FORWARDS_DIGITS;
+
+/// The number less one in as many digits as before, after `blank`. The number is not 0.
+fn one_less<'a>(
+    bytes: &[u8],
+    max_forwards: MaxForwards,
+    blank: &[u8],
+    text: &'a mut [u8; MAX_DIGITS + 1],
+) -> &'a [u8] {
+    let digits = max_forwards.digits.of(bytes);
+    let len = blank.len() + digits.len();
+    text[..blank.len()].copy_from_slice(blank);
+    text[blank.len()..len].copy_from_slice(digits);
+    for digit in text[blank.len()..len].iter_mut().rev() {
+        if *digit > b'0' {
+            *digit -= 1;
+            break;
+        }
+        *digit = b'9';
+    }
+    &text[..len]
+}

@@ -1,0 +1,161 @@
+//! Small texts on the stack: addresses and numbers without `fmt`.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+/// Text of at most `N` bytes; what does not fit is cut off, so sizes are chosen for the longest value.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Text<const N: usize> {
+    bytes: [u8; N],
+    len: usize,
+}
+
+impl<const N: usize> Text<N> {
+    pub const fn new() -> Self {
+        Self {
+            bytes: [0; N],
+            len: 0,
+        }
+    }
+
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn put(&mut self, text: &[u8]) {
+        let fits = text.len().min(N - self.len);
+        debug_assert_eq!(fits, text.len(), "a text is larger than its room");
+        self.bytes[self.len..self.len + fits].copy_from_slice(&text[..fits]);
+        self.len += fits;
+    }
+
+    pub fn put_number(&mut self, number: u16) {
+        let mut digits = [0; 5];
+        let mut start = digits.len();
+        let mut rest = number;
+        loop {
+            start -= 1;
+            digits[start] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        self.put(&digits[start..]);
+    }
+
+    /// The address without brackets, as `received` has it.
+    pub fn put_ip(&mut self, address: IpAddr) {
+        match address {
+            IpAddr::V4(address) => {
+                for (index, octet) in address.octets().into_iter().enumerate() {
+                    if index > 0 {
+                        self.put(b".");
+                    }
+                    self.put_number(u16::from(octet));
+                }
+            }
+            IpAddr::V6(address) => self.put_ipv6(address),
+        }
+    }
+
+    /// Address and port as a URI or sent-by has them.
+    pub fn put_host_port(&mut self, address: SocketAddr) {
+        if address.is_ipv6() {
+            self.put(b"[");
+            self.put_ip(address.ip());
+            self.put(b"]");
+        } else {
+            self.put_ip(address.ip());
+        }
+        self.put(b":");
+        self.put_number(address.port());
+    }
+
+    /// RFC 5952: lower case, no leading zeros, the first longest run of two or more zero groups as `::`.
+    fn put_ipv6(&mut self, address: Ipv6Addr) {
+        let groups = address.segments();
+        let (mut run_start, mut run_len) = (groups.len(), 1);
+        let mut index = 0;
+        while index < groups.len() {
+            let zeros = groups[index..]
+                .iter()
+                .take_while(|group| **group == 0)
+                .count();
+            if zeros > run_len {
+                (run_start, run_len) = (index, zeros);
+            }
+            index += zeros.max(1);
+        }
+        let mut index = 0;
+        while index < groups.len() {
+            if index == run_start {
+                self.put(b"::");
+                index += run_len;
+                continue;
+            }
+            if index > 0 && index != run_start + run_len {
+                self.put(b":");
+            }
+            self.put_group(groups[index]);
+            index += 1;
+        }
+    }
+
+    fn put_group(&mut self, group: u16) {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let skipped = (group.leading_zeros() / 4).min(3);
+        for digit in skipped..4 {
+            let nibble = group >> (12 - 4 * digit) & 0xf;
+            self.put(&[DIGITS[usize::from(nibble)]]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text_of(address: IpAddr) -> String {
+        let mut text = Text::<46>::new();
+        text.put_ip(address);
+        String::from_utf8(text.as_slice().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn host_and_port() {
+        for want in [
+            "192.0.2.1:5060",
+            "255.255.255.255:65535",
+            "[2001:db8::1]:1",
+            "[::]:5060",
+            "[1::]:80",
+        ] {
+            let mut text = Text::<54>::new();
+            text.put_host_port(want.parse().unwrap());
+            assert_eq!(text.as_slice(), want.as_bytes());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn addresses_read_as_the_standard_library_writes_them(
+            groups in proptest::array::uniform8(prop_oneof![Just(0u16), any::<u16>(), 0u16..20]),
+            ipv4: [u8; 4],
+        ) {
+            let ipv6 = Ipv6Addr::from(groups);
+            // The standard library writes some addresses with an IPv4 tail; the number counts, not the text.
+            prop_assert_eq!(text_of(ipv6.into()).parse::<Ipv6Addr>().unwrap(), ipv6);
+            if ipv6.to_ipv4().is_none() {
+                prop_assert_eq!(text_of(ipv6.into()), ipv6.to_string());
+            }
+            let ipv4 = std::net::Ipv4Addr::from(ipv4);
+            prop_assert_eq!(text_of(ipv4.into()), ipv4.to_string());
+        }
+    }
+}
