@@ -27,40 +27,59 @@ pub fn main(arguments: &[String]) -> Result<()> {
     run(&compiler)
 }
 
-/// All checks; what is cheap and often wrong comes first.
+/// All checks, also after one has failed: one run tells everything that is to be mended.
 pub fn run(compiler: &XdpCompiler) -> Result<()> {
+    let mut failed = Vec::new();
+    let mut attempt = |name: &'static str, result: Result<()>| {
+        if let Err(error) = result {
+            println!("FAILED: {error:#}");
+            failed.push(name);
+        }
+    };
     cmd::step("house rules and format");
-    tidy::run()?;
-    cmd::run(cmd::cargo().args(["fmt", "--all", "--check"]))?;
-    cmd::run(cmd::cargo().args(["fmt", "--manifest-path", "lb-ebpf/Cargo.toml", "--check"]))?;
+    attempt("house rules", tidy::run());
+    attempt(
+        "format",
+        cmd::run(cmd::cargo().args(["fmt", "--all", "--check"])),
+    );
+    let program = ["fmt", "--manifest-path", "lb-ebpf/Cargo.toml", "--check"];
+    attempt("format of lb-ebpf", cmd::run(cmd::cargo().args(program)));
 
     cmd::step("lints");
     let deny = ["--", "-D", "warnings"];
-    cmd::run(
-        cmd::cargo()
-            .args(["clippy", "--workspace", "--all-targets"])
-            .args(deny),
-    )?;
-    if compiler.has_clippy() {
-        let mut clippy = compiler.cargo("clippy");
-        cmd::run(
-            clippy
-                .args(["--release", "--target-dir", "target/xdp/build"])
-                .args(deny),
-        )?;
-    } else if cmd::is_ci() {
-        bail!("the compiler of the XDP program has no clippy, and CI must lint everything");
-    } else {
-        println!("!! NOT CHECKED: lints of lb-ebpf, whose compiler has no clippy");
-    }
+    let workspace = ["clippy", "--workspace", "--all-targets"];
+    attempt("lints", cmd::run(cmd::cargo().args(workspace).args(deny)));
+    attempt("lints of lb-ebpf", lint_xdp_program(compiler, &deny));
 
     cmd::step("documentation");
     let mut documentation = cmd::cargo();
     documentation.env("RUSTDOCFLAGS", "-D warnings");
-    cmd::run(documentation.args([
+    documentation.args([
         "doc",
         "--workspace",
         "--no-deps",
         "--document-private-items",
-    ]))
+    ]);
+    attempt("documentation", cmd::run(&mut documentation));
+
+    if !failed.is_empty() {
+        bail!("checks failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+fn lint_xdp_program(compiler: &XdpCompiler, deny: &[&str]) -> Result<()> {
+    if compiler.has_clippy() {
+        let mut clippy = compiler.cargo("clippy");
+        return cmd::run(
+            clippy
+                .args(["--release", "--target-dir", "target/xdp/build"])
+                .args(deny),
+        );
+    }
+    if cmd::is_ci() {
+        bail!("the compiler of the XDP program has no clippy, and CI must lint everything");
+    }
+    println!("!! NOT CHECKED: lints of lb-ebpf, whose compiler has no clippy");
+    Ok(())
 }
