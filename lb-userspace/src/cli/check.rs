@@ -247,7 +247,7 @@ fn routes(config: &Config, meaning: &Meaning) -> Grid {
     for (index, route) in meaning.routes.iter().enumerate() {
         let method = match route.method.as_deref() {
             // They are looked up as the INVITE that they belong to.
-            Some("INVITE") => "INVITE, and its CANCEL and ACK".to_owned(),
+            Some("INVITE") => "INVITE (with its CANCEL and ACK)".to_owned(),
             Some(method) => method.to_owned(),
             None if index == 0 => "everything".to_owned(),
             None => "everything else".to_owned(),

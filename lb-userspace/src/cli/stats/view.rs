@@ -15,20 +15,19 @@ const INDENT: &str = "  ";
 /// The whole report, for a terminal's width.
 pub(super) fn text(report: &Report, terminal: &Terminal, all: bool) -> String {
     let mut text = head(report, terminal);
-    text += &workers(report, terminal);
-    text += &counters(report, terminal, all);
-    text += &backends(report, terminal, all);
+    if let Some(accounting) = &report.accounting {
+        text += &format!("{}\n", sum(accounting, terminal));
+    }
     for interface in &report.interfaces {
         if let Some(error) = &interface.error {
-            text += &format!(
-                "\n{}\n",
-                terminal.red(&format!("XDP {}: {error}", interface.name))
-            );
+            let error = format!("no counters of XDP on {}: {error}", interface.name);
+            text += &format!("{}\n", terminal.red(&error));
         }
     }
-    if let Some(accounting) = &report.accounting {
-        text += &format!("\n{}\n", sum(accounting, terminal));
-    }
+    text += &workers(report, terminal);
+    // The long part comes last: a small terminal may have no room for all of it.
+    text += &backends(report, terminal, all);
+    text += &counters(report, terminal, all);
     text
 }
 
@@ -51,7 +50,7 @@ pub(super) fn frame(text: &str, terminal: &Terminal, first: bool) -> String {
     };
     let mut frame = String::from(if first { "\x1b[2J\x1b[H" } else { "\x1b[H" });
     for line in &lines[..shown] {
-        frame.push_str(line);
+        frame.push_str(&clipped(line, terminal.width));
         frame.push_str("\x1b[K\n");
     }
     if shown < lines.len() {
@@ -59,6 +58,28 @@ pub(super) fn frame(text: &str, terminal: &Terminal, first: bool) -> String {
     }
     frame.push_str("\x1b[J");
     frame
+}
+
+/// The first `width` characters of a line, not counting escape sequences for colours: a line that went on in the next
+/// would shift all that follow.
+fn clipped(line: &str, width: usize) -> String {
+    let mut clipped = String::with_capacity(line.len());
+    let mut shown = 0;
+    let mut in_escape = false;
+    for c in line.chars() {
+        if c == '\x1b' {
+            in_escape = true;
+        }
+        if in_escape || shown < width {
+            clipped.push(c);
+        }
+        if !in_escape {
+            shown += 1;
+        } else if c == 'm' {
+            in_escape = false;
+        }
+    }
+    clipped
 }
 
 fn head(report: &Report, terminal: &Terminal) -> String {
@@ -160,7 +181,7 @@ fn counters(report: &Report, terminal: &Terminal, all: bool) -> String {
             rates.then_some("per s"),
         );
         text += &format!("\n{}\n", terminal.bold(&head));
-        for section in sections.iter().filter(|section| !section.rows.is_empty()) {
+        for section in &sections {
             let mut labels = section
                 .labels
                 .get(group.clone())
@@ -294,6 +315,7 @@ fn sections(report: &Report, cpus: &[usize], all: bool) -> Vec<Section> {
             }),
         });
     }
+    sections.retain(|section| !section.rows.is_empty());
     sections
 }
 
@@ -403,8 +425,9 @@ fn sum(accounting: &Accounting, terminal: &Terminal) -> String {
         adds_up,
     } = *accounting;
     let sum = format!(
-        "steered {} = received {} + dropped at the sockets {}",
+        "steered {} {} received {} + dropped at the sockets {}",
         grouped(steered),
+        if adds_up { "=" } else { "!=" },
         grouped(received),
         grouped(dropped)
     );
@@ -412,10 +435,15 @@ fn sum(accounting: &Accounting, terminal: &Terminal) -> String {
         return format!("{sum}: adds up");
     }
     let off = grouped(difference.unsigned_abs());
-    let why = if difference > 0 {
-        format!("{off} missing: on their way while traffic flows, lost if it stays")
+    let (off, why) = if difference > 0 {
+        let why = "on their way while traffic flows, lost if it stays";
+        (format!("{off} missing"), why)
     } else {
-        format!("{off} too many: counted at different moments while traffic flows")
+        let why = "counted at different moments while traffic flows";
+        (format!("{off} too many"), why)
     };
-    format!("{sum}: {}", terminal.red(&why))
+    format!("{sum}: {}\n{INDENT}({why})", terminal.red(&off))
 }
+
+#[cfg(test)]
+mod tests;
