@@ -453,6 +453,13 @@ fn route_rules() {
         ],
     );
     check(
+        rule,
+        "{ method: INVITE, pool: switches }\n  - { method: INVITE, listener: public, pool: switches }",
+        &[
+            "f:11:5: routes[1]: never matches, because the rules before it take it all; move it up or remove it",
+        ],
+    );
+    check(
         "  - { name: public, address: 203.0.113.10 }",
         "  - { name: public, address: 203.0.113.10 }\n  - { name: six, address: '2001:db8::10' }",
         &[

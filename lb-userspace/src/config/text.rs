@@ -12,17 +12,12 @@ use serde::{
 use serde_yaml::Value;
 
 /// A value that may be missing or of the wrong type.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) enum Field<T> {
+    #[default]
     Absent,
     Wrong(Value),
     Given(T),
-}
-
-impl<T> Default for Field<T> {
-    fn default() -> Self {
-        Self::Absent
-    }
 }
 
 impl<T: DeserializeOwned> From<Value> for Field<T> {

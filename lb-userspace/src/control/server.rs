@@ -350,10 +350,14 @@ mod tests {
             send(&dir.socket(), format!("{longest}\n").as_bytes())["ok"],
             true
         );
-        assert_eq!(
-            send(&dir.socket(), &vec![b'x'; LONGEST_REQUEST + 4096])["error"],
-            "the request is longer than 65536 bytes"
-        );
+        let with_a_blank = format!("{longest} \n");
+        let without_an_end = vec![b'x'; LONGEST_REQUEST + 4096];
+        for line in [with_a_blank.as_bytes(), &without_an_end] {
+            assert_eq!(
+                send(&dir.socket(), line)["error"],
+                "the request is longer than 65536 bytes"
+            );
+        }
     }
 
     #[test]

@@ -278,7 +278,11 @@ pub(super) fn process_start(pid: u32) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, thread};
+    use std::{
+        fs,
+        sync::atomic::{AtomicUsize, Ordering::SeqCst},
+        thread,
+    };
 
     use proptest::prelude::*;
 
@@ -432,20 +436,23 @@ mod tests {
                 .map(|worker| worker.counter("tx_af_xdp"))
                 .sum::<u64>()
         };
+        let done = AtomicUsize::new(0);
         thread::scope(|scope| {
             for index in 0..2 {
                 let worker = stats.worker(index);
+                let done = &done;
                 scope.spawn(move || {
                     for _ in 0..ROUNDS {
                         worker.add(Counter::TxAfXdp, 1);
                         worker.outcome(Outcome::ALL[0]);
                     }
+                    done.fetch_add(1, SeqCst);
                 });
             }
             for _ in 0..2 {
                 scope.spawn(|| {
                     let mut last = 0;
-                    while last < 2 * ROUNDS {
+                    while done.load(SeqCst) < 2 {
                         let now = total(&reader.snapshot().unwrap());
                         assert!(now >= last, "counters went back from {last} to {now}");
                         last = now;
@@ -453,13 +460,10 @@ mod tests {
                 });
             }
         });
-        let snapshot = reader.snapshot().unwrap();
-        assert!(
-            snapshot
-                .workers
-                .iter()
-                .all(|worker| worker.outcomes[0].value == ROUNDS)
-        );
+        for worker in reader.snapshot().unwrap().workers {
+            assert_eq!(worker.counter("tx_af_xdp"), ROUNDS);
+            assert_eq!(worker.outcomes[0].value, ROUNDS);
+        }
     }
 
     #[test]
@@ -548,6 +552,11 @@ mod tests {
                 Problem::Invalid("its blocks are outside of it"),
             ),
         ];
+        // The file is as long as it says, but the blocks end behind it.
+        let mut shifted = bytes.clone();
+        let offset = 8 * layout::WORD_BLOCKS_OFFSET;
+        shifted[offset] = shifted[offset].wrapping_add(128);
+        assert!(matches!(parse(&shifted), Err(Problem::Invalid(_))));
         for (word, problem) in cases {
             let mut bytes = bytes.clone();
             bytes[8 * word..][..8].fill(0xff);
