@@ -1,3 +1,8 @@
 //! The system calls that the standard library lacks, behind safe functions.
 
+#![allow(unsafe_code)]
+
 pub mod mmap;
+pub mod mmsg;
+pub mod net;
+pub mod thread;
