@@ -84,6 +84,11 @@ counters! {
     FrameNotOurs "frame_not_ours" Counter,
     /// Frames from an RX ring that are broken.
     FrameBroken "frame_broken" Counter,
+    /// Datagrams with a wrong UDP checksum that we would have had to answer: not answered. One that is sent on keeps its
+    /// wrong checksum and is not counted.
+    BadUdpChecksum "bad_udp_checksum" Counter,
+    /// Errors while receiving from a kernel socket.
+    KernelReceiveError "kernel_receive_error" Counter,
     /// Datagrams that a kernel socket refused to send.
     KernelSendError "kernel_send_error" Counter,
     /// Datagrams that a kernel socket had no room for.

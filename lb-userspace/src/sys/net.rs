@@ -157,7 +157,7 @@ pub fn wait_readable(fds: &mut PollSet, timeout: Duration) -> io::Result<usize> 
     match check(unsafe { libc::poll(fds.0.as_mut_ptr(), fds.0.len() as libc::nfds_t, milliseconds) }) {
         Ok(ready) => Ok(ready as usize),
         Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-            fds.0.iter_mut().for_each(|fd| fd.revents = 0);
+            fds.clear_ready();
             Ok(0)
         }
         Err(error) => Err(error),
@@ -172,6 +172,11 @@ impl PollSet {
     /// Adds a descriptor to the end; the caller keeps it open for as long as the set is used.
     pub fn push(&mut self, fd: BorrowedFd<'_>) {
         self.0.push(libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
+    }
+
+    /// Forgets what the last wait found.
+    pub fn clear_ready(&mut self) {
+        self.0.iter_mut().for_each(|fd| fd.revents = 0);
     }
 
     /// Whether the last wait found this descriptor readable or in error.
@@ -208,6 +213,16 @@ pub fn xsk_is_zero_copy(fd: BorrowedFd<'_>) -> io::Result<bool> {
 /// `ENOPROTOOPT` or `EINVAL` before kernel 6.17; harmless, a kick then sends fewer.
 pub fn xsk_set_tx_budget(fd: BorrowedFd<'_>, descriptors: u32) -> io::Result<()> {
     set_int(fd, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, descriptors as c_int)
+}
+
+/// Sets the send buffer of a socket, beyond `net.core.wmem_max` where the process may.
+///
+/// # Errors
+///
+/// Those of `setsockopt`.
+pub fn set_send_buffer(fd: BorrowedFd<'_>, bytes: c_int) -> io::Result<()> {
+    set_int(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, bytes)
+        .or_else(|_| set_int(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, bytes))
 }
 
 /// Tells the kernel that the TX ring of an AF_XDP socket has descriptors.
