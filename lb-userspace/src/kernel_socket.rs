@@ -34,7 +34,10 @@ impl KernelSocket {
     ///
     /// When the address is taken by a socket without `SO_REUSEPORT` or of another user, or the port needs privileges.
     pub fn bind(listener: SocketAddr) -> io::Result<Self> {
-        Ok(Self { fd: net::udp_socket(listener, RECEIVE_BUFFER_BYTES)?, outgoing: SendBatch::default() })
+        Ok(Self {
+            fd: net::udp_socket(listener, RECEIVE_BUFFER_BYTES)?,
+            outgoing: SendBatch::default(),
+        })
     }
 
     /// Receives what is there into `batch` and returns the number of datagrams.

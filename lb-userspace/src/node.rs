@@ -1,16 +1,419 @@
-//! A running node.
+//! A running node: puts the parts together in the order that loses nothing, watches them, and takes them apart again.
+//!
+//! Start: XDP programs attached with closed gates, sockets bound, fill rings filled, sockets put into the map, workers
+//! running, each opens its gates. Stop: gates closed, so that the kernel sockets get what still comes; workers empty
+//! their queues; sockets closed; programs detached.
 
-use crate::config::Config;
+mod datapath;
+mod privileges;
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use arc_swap::ArcSwap;
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    iterator::Signals,
+};
+
+use self::datapath::{DataPath, Plan};
+use crate::{
+    config::Config,
+    control::{
+        self, Request, client,
+        next_hops::Watcher,
+        status::{Frames, SocketStatus, Status, WorkerStatus},
+    },
+    forward::Table,
+    stats::{StatsFile, StatsReader},
+    sys::thread::{harden_process, monotonic_ns, pin_to_cpu},
+    worker::{Shared, Worker},
+};
+
+/// How often the watchdog looks at the heartbeats.
+const WATCH_EVERY: Duration = Duration::from_millis(50);
 
 /// What the command line adds to the configuration.
 #[derive(Clone, Debug, Default)]
 pub struct RunOptions {}
 
-/// Runs until it is told to stop.
+/// Runs until it is told to stop by SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When the node cannot start.
-pub fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
-    let _ = (config, options);
-    anyhow::bail!("the data plane is not part of this build")
+///
+/// When the node cannot start, with what is missing and how to mend it, or when all workers have died.
+pub fn run(config: Config, _options: RunOptions) -> Result<()> {
+    if config.node.secret_file.is_none() {
+        bail!(
+            "node.secret_file is missing: all nodes of the fleet sign with the same secret; make one with \
+             `umask 077; head -c 32 /dev/urandom > /etc/siplb/secret` and copy it to every node"
+        );
+    }
+    if let Ok(answer) = client::call(&config.control.socket, &Request::new("status")) {
+        bail!(
+            "control.socket {}: a node runs already (process {}); stop it, or give this one its own node.name, \
+             control.socket, stats.file and datapath.pin_path",
+            config.control.socket.display(),
+            answer["pid"]
+        );
+    }
+    harden_process().context("hardening the process")?;
+    // Signals are taken over before anything has to be taken apart again.
+    let (orders, inbox) = mpsc::channel();
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("signal handlers")?;
+    let signal_handle = signals.handle();
+    let signal_thread = thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            for signal in signals.forever() {
+                if orders.send(signal).is_err() {
+                    break;
+                }
+            }
+        })?;
+
+    let result = Node::start(config).and_then(|mut node| {
+        let watched = node.watch(&inbox);
+        node.stop().and(watched)
+    });
+    signal_handle.close();
+    let _ = signal_thread.join();
+    result
+}
+
+/// A worker as the control plane sees it.
+struct Running {
+    shared: Arc<Shared>,
+    /// `None` once its end has been noticed.
+    thread: Option<JoinHandle<()>>,
+    cpu: usize,
+    /// The watchdog closed its gates.
+    stalled: bool,
+}
+
+struct Node {
+    config: Arc<Config>,
+    data_path: Arc<DataPath>,
+    workers: Vec<Running>,
+    stats: StatsFile,
+    control: Option<control::server::Server>,
+    watcher: Option<Watcher>,
+}
+
+impl Node {
+    fn start(config: Config) -> Result<Self> {
+        let started = Instant::now();
+        let table = Table::new(&config);
+        let table_hash = format!("{:016x}", table.fingerprint());
+        let backends: Vec<_> = table
+            .backends()
+            .map(|backend| backend.name.clone())
+            .collect();
+        let backend_addresses = table
+            .backends()
+            .map(|backend| backend.address.ip())
+            .collect();
+        let table = Arc::new(ArcSwap::from_pointee(table));
+
+        let Plan {
+            data_path,
+            parts,
+            interfaces,
+        } = datapath::open(&config)?;
+        let infos: Vec<_> = data_path.worker_infos();
+        let stats =
+            StatsFile::create_with_interfaces(&config.stats.file, &infos, &backends, &interfaces)?;
+
+        // Threads inherit what is left.
+        privileges::drop_unneeded();
+        let watcher = match &data_path.reason_for_socket {
+            None => Some(Watcher::start(
+                &config.datapath.interfaces,
+                backend_addresses,
+            )?),
+            Some(_) => None,
+        };
+
+        let config = Arc::new(config);
+        let data_path = Arc::new(data_path);
+        let mut node = Self {
+            config,
+            data_path,
+            workers: Vec::new(),
+            stats,
+            control: None,
+            watcher,
+        };
+        for (index, part) in parts.into_iter().enumerate() {
+            let shared = Arc::new(Shared::default());
+            let cpu = infos[index].cpu;
+            let worker = Worker {
+                table: Arc::clone(&table),
+                ports: part.ports,
+                transmit: part.transmit.map(|transmit| {
+                    transmit.with_next_hops(
+                        node.watcher.as_ref().expect("AF_XDP has a watcher").table(),
+                    )
+                }),
+                sockets: part.sockets,
+                stats: node.stats.worker(index),
+                shared: Arc::clone(&shared),
+                stale_after: node.config.datapath.stale_after,
+            };
+            let thread = thread::Builder::new()
+                .name(format!("worker-{index}"))
+                .spawn(move || {
+                    if let Err(error) = pin_to_cpu(cpu) {
+                        log::warn!(
+                            "worker {index} runs on any CPU: pinning it to CPU {cpu}: {error}"
+                        );
+                    }
+                    worker.run();
+                })?;
+            node.workers.push(Running {
+                shared,
+                thread: Some(thread),
+                cpu,
+                stalled: false,
+            });
+        }
+        // Ready means that every worker has begun.
+        for worker in &node.workers {
+            while worker.shared.heartbeat_ns() == 0
+                && worker
+                    .thread
+                    .as_ref()
+                    .is_some_and(|thread| !thread.is_finished())
+            {
+                thread::yield_now();
+            }
+        }
+
+        node.control = Some(control::server::serve(
+            &node.config.control.socket,
+            Arc::new(node.handler(started, table_hash)),
+        )?);
+        node.log_ready();
+        Ok(node)
+    }
+
+    fn log_ready(&self) {
+        if let Some(reason) = &self.data_path.reason_for_socket {
+            log::warn!(
+                "data path: kernel sockets, {} workers ({reason})",
+                self.workers.len()
+            );
+        }
+        for interface in &self.data_path.interfaces {
+            let mode = interface.mode.name();
+            log::info!(
+                "interface {}: XDP {mode}, {} queues",
+                interface.name,
+                interface.queues.len()
+            );
+            if let Some(reason) = &interface.fallback_reason {
+                log::warn!("interface {}: not native: {reason}", interface.name);
+            }
+        }
+        for (index, info) in self.data_path.worker_infos().iter().enumerate() {
+            log::info!(
+                "worker {index}: CPU {}, queue {}, {}",
+                info.cpu,
+                info.queue,
+                info.data_path
+            );
+        }
+        for listener in &self.config.listeners {
+            log::info!("listener {}: {}", listener.name, listener.address);
+        }
+        log::info!("node {} ready", self.config.node.name);
+    }
+
+    /// Answers requests on the control socket.
+    fn handler(
+        &self,
+        started: Instant,
+        table_hash: String,
+    ) -> impl Fn(&Request) -> serde_json::Value + Send + Sync + 'static {
+        let data_path = Arc::clone(&self.data_path);
+        let config = Arc::clone(&self.config);
+        let shared: Vec<_> = self
+            .workers
+            .iter()
+            .map(|worker| Arc::clone(&worker.shared))
+            .collect();
+        move |request| {
+            if request.command != "status" {
+                return control::server::refusal(&format!(
+                    "command `{}` is not known; there is `status`",
+                    request.command
+                ));
+            }
+            let status = Status {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                pid: std::process::id(),
+                node: config.node.name.clone(),
+                uptime_s: started.elapsed().as_secs(),
+                mode: if data_path.reason_for_socket.is_some() {
+                    "socket"
+                } else {
+                    "af-xdp"
+                }
+                .to_owned(),
+                mode_reason: data_path.reason_for_socket.clone(),
+                table_hash: table_hash.clone(),
+                workers: worker_statuses(&data_path, &shared, &config),
+            };
+            let mut answer = serde_json::to_value(status)
+                .unwrap_or_else(|error| control::server::refusal(&error.to_string()));
+            if let Some(object) = answer.as_object_mut() {
+                object.entry("ok").or_insert(true.into());
+            }
+            answer
+        }
+    }
+
+    /// Watches the workers until a signal says stop.
+    fn watch(&mut self, inbox: &mpsc::Receiver<i32>) -> Result<()> {
+        loop {
+            match inbox.recv_timeout(WATCH_EVERY) {
+                Ok(SIGHUP) => {
+                    log::warn!("SIGHUP: nothing is reloaded; restart to apply a new configuration")
+                }
+                Ok(signal) => {
+                    let name = if signal == SIGINT {
+                        "SIGINT"
+                    } else {
+                        "SIGTERM"
+                    };
+                    log::info!("{name}: stopping");
+                    return Ok(());
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => bail!("the signal thread is gone"),
+            }
+            self.stats.alive();
+            let now = monotonic_ns();
+            for index in 0..self.workers.len() {
+                self.watch_worker(index, now);
+            }
+            if self.workers.iter().all(|worker| worker.thread.is_none()) {
+                bail!("all workers have died; the kernel answers for them now");
+            }
+        }
+    }
+
+    fn watch_worker(&mut self, index: usize, now: u64) {
+        let stale_after = self.config.datapath.stale_after;
+        let worker = &mut self.workers[index];
+        if worker.thread.as_ref().is_some_and(JoinHandle::is_finished) {
+            self.data_path.close_gates(index);
+            let _ = worker.thread.take().map(JoinHandle::join);
+            log::error!(
+                "worker {index} has died; its queue goes to the other workers by the kernel"
+            );
+            return;
+        }
+        if worker.thread.is_none() {
+            return;
+        }
+        let age = Duration::from_nanos(now.saturating_sub(worker.shared.heartbeat_ns()));
+        if age > stale_after && !worker.stalled {
+            worker.stalled = true;
+            self.data_path.close_gates(index);
+            log::error!(
+                "worker {index} (CPU {}) has been silent for {} ms: gates closed, its queue goes to the kernel",
+                worker.cpu,
+                age.as_millis()
+            );
+        } else if age <= stale_after && worker.stalled {
+            worker.stalled = false;
+            self.data_path.open_gates(index, stale_after);
+            log::warn!("worker {index} is back: gates open");
+        }
+    }
+
+    /// Takes everything apart: gates first.
+    fn stop(mut self) -> Result<()> {
+        for index in 0..self.workers.len() {
+            self.data_path.close_gates(index);
+        }
+        for worker in &self.workers {
+            worker.shared.stop();
+        }
+        let mut died = 0;
+        for worker in &mut self.workers {
+            if let Some(thread) = worker.thread.take() {
+                died += usize::from(thread.join().is_err());
+            }
+        }
+        // The handler holds the data path too.
+        self.control.take();
+        self.watcher.take();
+        self.data_path.detach();
+        log::info!("node {} stopped", self.config.node.name);
+        anyhow::ensure!(died == 0, "{died} workers died while stopping");
+        Ok(())
+    }
+}
+
+fn worker_statuses(
+    data_path: &DataPath,
+    shared: &[Arc<Shared>],
+    config: &Config,
+) -> Vec<WorkerStatus> {
+    let now = monotonic_ns();
+    let snapshot = StatsReader::open(&config.stats.file)
+        .and_then(|reader| reader.snapshot())
+        .ok();
+    let frames = |index: usize| {
+        let worker = snapshot.as_ref()?.workers.get(index)?;
+        let value = |name: &str| {
+            worker
+                .counters
+                .iter()
+                .find(|counter| counter.name == name)
+                .map_or(0, |counter| counter.value)
+        };
+        Some(Frames {
+            total: value("frames_total"),
+            free: value("frames_free"),
+            fill: value("frames_in_fill"),
+            rx: value("frames_in_rx"),
+            tx: value("frames_in_tx"),
+        })
+        .filter(|frames| frames.total > 0)
+    };
+    data_path
+        .worker_infos()
+        .iter()
+        .zip(shared)
+        .enumerate()
+        .map(|(index, (info, shared))| WorkerStatus {
+            cpu: info.cpu,
+            queue: info.queue,
+            heartbeat_age_ms: Some(now.saturating_sub(shared.heartbeat_ns()) / 1_000_000),
+            sockets: data_path
+                .interfaces
+                .iter()
+                .filter_map(|interface| {
+                    let queue = interface.queues.get(index)?;
+                    Some(SocketStatus {
+                        interface: interface.name.clone(),
+                        attach: interface.mode.name().to_owned(),
+                        copy: queue.copy_name().to_owned(),
+                        gate_open: interface.gates.is_open(index as u32),
+                    })
+                })
+                .collect(),
+            frames: frames(index),
+        })
+        .collect()
 }

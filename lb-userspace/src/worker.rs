@@ -113,7 +113,15 @@ struct Arrived {
 impl Worker {
     /// Opens the gates, works until told to stop, empties the queues, and returns.
     pub fn run(self) {
-        let Self { table, mut ports, transmit, sockets, stats, shared, stale_after } = self;
+        let Self {
+            table,
+            mut ports,
+            transmit,
+            sockets,
+            stats,
+            shared,
+            stale_after,
+        } = self;
         let mut tables = Cache::new(table);
         let mut poll = PollSet::default();
         for port in &ports {
@@ -165,11 +173,24 @@ impl Worker {
                     if work == 0 && !poll.is_ready(first_socket + listener) {
                         continue;
                     }
-                    work += drain_kernel_socket(listener, table, &mut incoming, &mut scratch, &mut way_out);
+                    work += drain_kernel_socket(
+                        listener,
+                        table,
+                        &mut incoming,
+                        &mut scratch,
+                        &mut way_out,
+                    );
                 }
             }
             way_out.flush();
-            way_out.stats.add(if work == 0 { Counter::PollIdle } else { Counter::Batches }, 1);
+            way_out.stats.add(
+                if work == 0 {
+                    Counter::PollIdle
+                } else {
+                    Counter::Batches
+                },
+                1,
+            );
 
             if work > 0 {
                 quiet = 0;
@@ -183,7 +204,11 @@ impl Worker {
                     break;
                 }
             }
-            let patience = if stop_by.is_some() { Duration::from_millis(2) } else { IDLE };
+            let patience = if stop_by.is_some() {
+                Duration::from_millis(2)
+            } else {
+                IDLE
+            };
             // An error here (no memory) leaves nothing ready, and the next turn tries again.
             if wait_readable(&mut poll, patience).is_err() {
                 poll.clear_ready();
@@ -194,7 +219,12 @@ impl Worker {
 }
 
 /// Handles one batch of an RX ring and returns the number of frames.
-fn drain_rx_ring(port: &mut Port, table: &Table, scratch: &mut Scratch, way_out: &mut WayOut) -> usize {
+fn drain_rx_ring(
+    port: &mut Port,
+    table: &Table,
+    scratch: &mut Scratch,
+    way_out: &mut WayOut,
+) -> usize {
     let count = port.receiver.receive();
     if count == 0 {
         return 0;
@@ -218,7 +248,13 @@ fn drain_rx_ring(port: &mut Port, table: &Table, scratch: &mut Scratch, way_out:
     count
 }
 
-fn handle_frame(bytes: &[u8], udp: &Udp, table: &Table, scratch: &mut Scratch, way_out: &mut WayOut) {
+fn handle_frame(
+    bytes: &[u8],
+    udp: &Udp,
+    table: &Table,
+    scratch: &mut Scratch,
+    way_out: &mut WayOut,
+) {
     let ends = frame::ends(udp);
     let payload = &bytes[udp.payload_offset..][..udp.payload_len];
     let Some(listener) = find_listener(&table.listeners, ends.destination) else {
@@ -226,14 +262,28 @@ fn handle_frame(bytes: &[u8], udp: &Udp, table: &Table, scratch: &mut Scratch, w
         way_out.stats.add(Counter::FrameNotOurs, 1);
         return;
     };
-    let datagram = Datagram { payload, source: ends.source, listener };
+    let datagram = Datagram {
+        payload,
+        source: ends.source,
+        listener,
+    };
     let verdict = forward(table, &datagram, scratch);
     way_out.stats.outcome(verdict.outcome);
     match verdict.action {
-        Action::Forward { to, backend, initial_invite } => {
+        Action::Forward {
+            to,
+            backend,
+            initial_invite,
+        } => {
             way_out.count_backend(backend, initial_invite);
-            let leaving = frame::Ends { source: ends.destination, destination: to };
-            let message = Message::Edited { payload, edits: &scratch.edits };
+            let leaving = frame::Ends {
+                source: ends.destination,
+                destination: to,
+            };
+            let message = Message::Edited {
+                payload,
+                edits: &scratch.edits,
+            };
             way_out.send(listener, leaving, message, Some((udp, &ends)));
         }
         Action::Reply if !frame::checksum_is_right(udp, &ends, payload) => {
@@ -241,7 +291,10 @@ fn handle_frame(bytes: &[u8], udp: &Udp, table: &Table, scratch: &mut Scratch, w
             way_out.stats.add(Counter::BadUdpChecksum, 1);
         }
         Action::Reply => {
-            let leaving = frame::Ends { source: ends.destination, destination: ends.source };
+            let leaving = frame::Ends {
+                source: ends.destination,
+                destination: ends.source,
+            };
             way_out.send(listener, leaving, Message::New(&scratch.reply), None);
         }
         Action::Drop | Action::Absorb => {}
@@ -260,15 +313,34 @@ fn drain_kernel_socket(
     way_out.stats.add(Counter::RxKernel, count as u64);
     let index = ListenerIndex(listener as u16);
     for position in 0..count {
-        let Some((payload, source)) = incoming.datagram(position) else { continue };
-        way_out.stats.add(Counter::RxKernelBytes, payload.len() as u64);
-        let datagram = Datagram { payload, source, listener: index };
+        let Some((payload, source)) = incoming.datagram(position) else {
+            continue;
+        };
+        way_out
+            .stats
+            .add(Counter::RxKernelBytes, payload.len() as u64);
+        let datagram = Datagram {
+            payload,
+            source,
+            listener: index,
+        };
         let verdict = forward(table, &datagram, scratch);
         way_out.stats.outcome(verdict.outcome);
         match verdict.action {
-            Action::Forward { to, backend, initial_invite } => {
+            Action::Forward {
+                to,
+                backend,
+                initial_invite,
+            } => {
                 way_out.count_backend(backend, initial_invite);
-                way_out.send_by_kernel(index, to, &Message::Edited { payload, edits: &scratch.edits });
+                way_out.send_by_kernel(
+                    index,
+                    to,
+                    &Message::Edited {
+                        payload,
+                        edits: &scratch.edits,
+                    },
+                );
             }
             Action::Reply => way_out.send_by_kernel(index, source, &Message::New(&scratch.reply)),
             Action::Drop | Action::Absorb => {}
@@ -279,7 +351,9 @@ fn drain_kernel_socket(
 
 /// The listener that a datagram was sent to. There are few: a scan is faster than a hash.
 fn find_listener(listeners: &[Listener], destination: SocketAddr) -> Option<ListenerIndex> {
-    let index = listeners.iter().position(|listener| listener.address == destination)?;
+    let index = listeners
+        .iter()
+        .position(|listener| listener.address == destination)?;
     Some(ListenerIndex(index as u16))
 }
 
@@ -324,12 +398,23 @@ struct WayOut {
 impl WayOut {
     fn new(transmit: Option<Transmit>, sockets: Vec<KernelSocket>, stats: WorkerStats) -> Self {
         let (pool, senders, next_hops) = match transmit {
-            Some(transmit) => (Some(transmit.pool), transmit.senders, Some(Cache::new(transmit.next_hops))),
+            Some(transmit) => (
+                Some(transmit.pool),
+                transmit.senders,
+                Some(Cache::new(transmit.next_hops)),
+            ),
             None => (None, Vec::new(), None),
         };
         // Workers start apart from each other, so that what two of them send to one host has different numbers for longer.
         let identification = monotonic_ns() as u16;
-        Self { pool, senders, next_hops, sockets, stats, identification }
+        Self {
+            pool,
+            senders,
+            next_hops,
+            sockets,
+            stats,
+            identification,
+        }
     }
 
     /// Looks for a new snapshot of the next hops.
@@ -375,7 +460,11 @@ impl WayOut {
             self.stats.add(Counter::LargerThanMtu, 1);
             return None;
         }
-        let Some(sender) = self.senders.get_mut(usize::from(hop.port)).and_then(Option::as_mut) else {
+        let Some(sender) = self
+            .senders
+            .get_mut(usize::from(hop.port))
+            .and_then(Option::as_mut)
+        else {
             self.stats.add(Counter::NextHopOtherInterface, 1);
             return None;
         };
@@ -386,7 +475,10 @@ impl WayOut {
         };
         let headers_len = frame::headers_len(&hop, is_ipv4);
         let memory = pool.memory(&mut chunk);
-        let Some(written) = memory.get_mut(headers_len..).and_then(|memory| message.write(memory)) else {
+        let Some(written) = memory
+            .get_mut(headers_len..)
+            .and_then(|memory| message.write(memory))
+        else {
             // The way's MTU is larger than a chunk of ours.
             pool.give_back(chunk);
             self.stats.add(Counter::LargerThanMtu, 1);
@@ -401,7 +493,13 @@ impl WayOut {
             _ => frame::new_checksum(ends, &memory[headers_len..frame_len]),
         };
         self.identification = self.identification.wrapping_add(1);
-        frame::write_headers(&mut memory[..frame_len], &hop, ends, checksum, self.identification);
+        frame::write_headers(
+            &mut memory[..frame_len],
+            &hop,
+            ends,
+            checksum,
+            self.identification,
+        );
         pool.set_len(&mut chunk, frame_len);
         match sender.enqueue(chunk) {
             Ok(()) => {
@@ -422,7 +520,12 @@ impl WayOut {
             // The configuration keeps families apart; a forged token cannot pass its MAC. The kernel refuses and counts.
             return None;
         }
-        let counter = match self.next_hops.as_mut()?.load().lookup(ends.destination.ip()) {
+        let counter = match self
+            .next_hops
+            .as_mut()?
+            .load()
+            .lookup(ends.destination.ip())
+        {
             Ok(hop) => return Some(hop),
             Err(Miss::NoRoute) => Counter::NextHopNoRoute,
             Err(Miss::NoNeighbour) => Counter::NextHopNoNeighbour,
@@ -435,7 +538,9 @@ impl WayOut {
 
     fn send_by_kernel(&mut self, listener: ListenerIndex, to: SocketAddr, message: &Message<'_>) {
         if let Some(socket) = self.sockets.get_mut(usize::from(listener.0)) {
-            socket.send(to, message.len(), &self.stats, |memory| message.write(memory));
+            socket.send(to, message.len(), &self.stats, |memory| {
+                message.write(memory)
+            });
         }
     }
 
@@ -473,10 +578,17 @@ impl WayOut {
                     statistics.rx_invalid_descs(),
                     statistics.tx_invalid_descs(),
                 ];
-                sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+                sums.iter_mut()
+                    .zip(values)
+                    .for_each(|(sum, value)| *sum += value);
             }
         }
-        let tx: u64 = self.senders.iter().flatten().map(|sender| u64::from(sender.chunks())).sum();
+        let tx: u64 = self
+            .senders
+            .iter()
+            .flatten()
+            .map(|sender| u64::from(sender.chunks()))
+            .sum();
         let levels = [
             (Counter::FramesTotal, u64::from(pool.total())),
             (Counter::FramesFree, pool.free() as u64),

@@ -28,7 +28,11 @@ pub struct Ends {
 
 /// Bytes of an IP packet with a UDP payload of `payload_len` bytes: what has to fit the MTU.
 pub fn packet_len(is_ipv4: bool, payload_len: usize) -> usize {
-    let ip = if is_ipv4 { IPV4_HEADER_BYTES } else { IPV6_HEADER_BYTES };
+    let ip = if is_ipv4 {
+        IPV4_HEADER_BYTES
+    } else {
+        IPV6_HEADER_BYTES
+    };
     ip + UDP_HEADER_BYTES + payload_len
 }
 
@@ -46,10 +50,17 @@ pub fn headers_len(hop: &NextHop, is_ipv4: bool) -> usize {
 /// # Panics
 ///
 /// When the frame is shorter than its headers, or longer than an IP packet can be: the caller compared it with the MTU.
-pub fn write_headers(frame: &mut [u8], hop: &NextHop, ends: &Ends, udp_checksum: u16, identification: u16) {
+pub fn write_headers(
+    frame: &mut [u8],
+    hop: &NextHop,
+    ends: &Ends,
+    udp_checksum: u16,
+    identification: u16,
+) {
     let is_ipv4 = ends.source.is_ipv4();
     let (headers, payload) = frame.split_at_mut(headers_len(hop, is_ipv4));
-    let packet_len = u16::try_from(packet_len(is_ipv4, payload.len())).expect("compared with the MTU before");
+    let packet_len =
+        u16::try_from(packet_len(is_ipv4, payload.len())).expect("compared with the MTU before");
     headers[0..6].copy_from_slice(&hop.destination_mac);
     headers[6..12].copy_from_slice(&hop.source_mac);
     let mut at = 12;
@@ -58,8 +69,16 @@ pub fn write_headers(frame: &mut [u8], hop: &NextHop, ends: &Ends, udp_checksum:
         headers[at + 2..at + 4].copy_from_slice(&vlan.to_be_bytes());
         at += 4;
     }
-    headers[at..at + 2].copy_from_slice(if is_ipv4 { &ETHERTYPE_IPV4 } else { &ETHERTYPE_IPV6 });
-    let (ip, udp) = headers[at + 2..].split_at_mut(if is_ipv4 { IPV4_HEADER_BYTES } else { IPV6_HEADER_BYTES });
+    headers[at..at + 2].copy_from_slice(if is_ipv4 {
+        &ETHERTYPE_IPV4
+    } else {
+        &ETHERTYPE_IPV6
+    });
+    let (ip, udp) = headers[at + 2..].split_at_mut(if is_ipv4 {
+        IPV4_HEADER_BYTES
+    } else {
+        IPV6_HEADER_BYTES
+    });
     match (ends.source.ip(), ends.destination.ip()) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             ip.fill(0);
@@ -81,7 +100,9 @@ pub fn write_headers(frame: &mut [u8], hop: &NextHop, ends: &Ends, udp_checksum:
             ip[8..24].copy_from_slice(&source.octets());
             ip[24..40].copy_from_slice(&destination.octets());
         }
-        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => unreachable!("ends are of one family"),
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
+            unreachable!("ends are of one family")
+        }
     }
     udp[0..2].copy_from_slice(&ends.source.port().to_be_bytes());
     udp[2..4].copy_from_slice(&ends.destination.port().to_be_bytes());
@@ -100,7 +121,9 @@ fn header_sum(ends: &Ends, payload_len: usize) -> u16 {
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
             checksum::pseudo_header(&source.octets(), &destination.octets(), UDP, udp_len)
         }
-        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => unreachable!("ends are of one family"),
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
+            unreachable!("ends are of one family")
+        }
     };
     let ports = u32::from(ends.source.port()) + u32::from(ends.destination.port());
     checksum::fold(addresses + ports + u32::from(udp_len))
@@ -113,7 +136,10 @@ fn as_sent(checksum: u16) -> u16 {
 
 /// UDP checksum of a payload that we made.
 pub fn new_checksum(ends: &Ends, payload: &[u8]) -> u16 {
-    let sum = checksum::add(header_sum(ends, payload.len()), checksum::fold(checksum::sum(payload)));
+    let sum = checksum::add(
+        header_sum(ends, payload.len()),
+        checksum::fold(checksum::sum(payload)),
+    );
     as_sent(!sum)
 }
 
@@ -131,8 +157,14 @@ pub fn updated_checksum(
     if arrival.udp_checksum == 0 {
         return 0;
     }
-    let headers = checksum::sub(header_sum(leaving, leaving_len), header_sum(arrived, arrival.payload_len));
-    as_sent(checksum::update(arrival.udp_checksum, checksum::add(headers, difference)))
+    let headers = checksum::sub(
+        header_sum(leaving, leaving_len),
+        header_sum(arrived, arrival.payload_len),
+    );
+    as_sent(checksum::update(
+        arrival.udp_checksum,
+        checksum::add(headers, difference),
+    ))
 }
 
 /// Whether the UDP checksum of a datagram that arrived is right, or absent as IPv4 allows.
@@ -165,7 +197,13 @@ mod tests {
     use super::*;
 
     fn hop(vlan: Option<u16>) -> NextHop {
-        NextHop { port: 0, destination_mac: [2, 0, 0, 0, 0, 1], source_mac: [2, 0, 0, 0, 0, 2], vlan, mtu: 1500 }
+        NextHop {
+            port: 0,
+            destination_mac: [2, 0, 0, 0, 0, 1],
+            source_mac: [2, 0, 0, 0, 0, 2],
+            vlan,
+            mtu: 1500,
+        }
     }
 
     fn frame(hop: &NextHop, ends: &Ends, payload: &[u8]) -> Vec<u8> {
@@ -182,7 +220,10 @@ mod tests {
         } else {
             ("[2001:db8::10]:5060", "[2001:db8:1::7]:5066")
         };
-        Ends { source: source.parse().unwrap(), destination: destination.parse().unwrap() }
+        Ends {
+            source: source.parse().unwrap(),
+            destination: destination.parse().unwrap(),
+        }
     }
 
     #[test]
@@ -192,13 +233,19 @@ mod tests {
                 let written = some_ends(is_ipv4);
                 let bytes = frame(&hop(vlan), &written, b"OPTIONS sip:x SIP/2.0\r\n");
                 // The decoder also verifies the IPv4 header checksum.
-                let Decoded::Udp(udp) = decode(bytes.as_slice()) else { panic!("{vlan:?} {is_ipv4}") };
+                let Decoded::Udp(udp) = decode(bytes.as_slice()) else {
+                    panic!("{vlan:?} {is_ipv4}")
+                };
                 assert_eq!(ends(&udp), written);
                 assert_eq!(udp.vlan, vlan);
                 let payload = &bytes[udp.payload_offset..][..udp.payload_len];
                 assert_eq!(payload, b"OPTIONS sip:x SIP/2.0\r\n");
                 assert!(checksum_is_right(&udp, &written, payload));
-                assert!(!checksum_is_right(&udp, &written, b"OPTIONS sip:y SIP/2.0\r\n"));
+                assert!(!checksum_is_right(
+                    &udp,
+                    &written,
+                    b"OPTIONS sip:y SIP/2.0\r\n"
+                ));
             }
         }
     }

@@ -51,7 +51,9 @@ pub struct Bound {
 /// With interface, queue, what the kernel said and what to do about it.
 pub fn bind(umem: &mut Umem, interface: &str, queue: u32, options: SocketOptions) -> Result<Bound> {
     let subject = || format!("AF_XDP socket on interface `{interface}`, queue {queue}");
-    let ring = QueueSize::new(options.ring).map_err(|error| anyhow!("{error}")).with_context(subject)?;
+    let ring = QueueSize::new(options.ring)
+        .map_err(|error| anyhow!("{error}"))
+        .with_context(subject)?;
     let flags = match options.zero_copy {
         ZeroCopy::Prefer => BindFlags::XDP_USE_NEED_WAKEUP,
         ZeroCopy::Require => BindFlags::XDP_USE_NEED_WAKEUP | BindFlags::XDP_ZEROCOPY,
@@ -63,7 +65,10 @@ pub fn bind(umem: &mut Umem, interface: &str, queue: u32, options: SocketOptions
         .bind_flags(flags)
         .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
         .build();
-    let name: Interface = interface.parse().map_err(|error| anyhow!("{error}")).with_context(subject)?;
+    let name: Interface = interface
+        .parse()
+        .map_err(|error| anyhow!("{error}"))
+        .with_context(subject)?;
     let chunks = umem.take(options.ring)?;
     let deadline = Instant::now() + REBIND_PATIENCE;
     let (tx, rx, rings) = loop {
@@ -81,8 +86,12 @@ pub fn bind(umem: &mut Umem, interface: &str, queue: u32, options: SocketOptions
                     continue;
                 }
                 let remedy = match cause {
-                    Some(libc::EBUSY) => "another process has an AF_XDP socket on this queue; stop it",
-                    Some(libc::EPERM) => "CAP_NET_RAW is needed; run as root or by the systemd unit",
+                    Some(libc::EBUSY) => {
+                        "another process has an AF_XDP socket on this queue; stop it"
+                    }
+                    Some(libc::EPERM) => {
+                        "CAP_NET_RAW is needed; run as root or by the systemd unit"
+                    }
                     Some(libc::EOPNOTSUPP) => {
                         "the driver has no zero-copy mode; set `datapath.zero_copy: prefer`"
                     }
@@ -98,8 +107,9 @@ pub fn bind(umem: &mut Umem, interface: &str, queue: u32, options: SocketOptions
             }
         }
     };
-    let (fill, completion) =
-        rings.context("the kernel gave no fill and completion rings").with_context(subject)?;
+    let (fill, completion) = rings
+        .context("the kernel gave no fill and completion rings")
+        .with_context(subject)?;
     let fd = borrow(&tx);
     let zero_copy = net::xsk_is_zero_copy(fd).with_context(subject)?;
     net::set_send_buffer(fd, SEND_BUFFER_BYTES).with_context(subject)?;
@@ -119,7 +129,12 @@ pub fn bind(umem: &mut Umem, interface: &str, queue: u32, options: SocketOptions
     };
     // SAFETY: the chunks were just taken from this UMEM and are nowhere else.
     let filled = unsafe { receiver.fill.produce(&chunks) };
-    anyhow::ensure!(filled == chunks.len(), "{}: the fill ring took {filled} of {} chunks", subject(), chunks.len());
+    anyhow::ensure!(
+        filled == chunks.len(),
+        "{}: the fill ring took {filled} of {} chunks",
+        subject(),
+        chunks.len()
+    );
     let sender = Sender {
         tx,
         completion,
@@ -128,7 +143,11 @@ pub fn bind(umem: &mut Umem, interface: &str, queue: u32, options: SocketOptions
         ring: options.ring,
         in_flight: 0,
     };
-    Ok(Bound { receiver, sender, zero_copy })
+    Ok(Bound {
+        receiver,
+        sender,
+        zero_copy,
+    })
 }
 
 /// The descriptor of a socket's halves.

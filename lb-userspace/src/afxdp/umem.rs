@@ -17,7 +17,9 @@ const ETHERNET_BYTES: u32 = 18;
 /// Smallest chunk that takes a whole packet of `mtu` bytes, with headroom and Ethernet header, or `None` when no chunk
 /// does (chunks are powers of two up to a page of 4096 bytes, `net/xdp/xdp_umem.c`).
 pub fn chunk_size_for_mtu(mtu: u32) -> Option<u32> {
-    [2048, 4096].into_iter().find(|chunk| mtu <= chunk - HEADROOM_BYTES - ETHERNET_BYTES)
+    [2048, 4096]
+        .into_iter()
+        .find(|chunk| mtu <= chunk - HEADROOM_BYTES - ETHERNET_BYTES)
 }
 
 /// Chunks of one worker that belong to nobody yet.
@@ -34,7 +36,8 @@ impl Umem {
     ///
     /// The kernel has no memory, or the process may not lock that much of it.
     pub fn new(chunks: u32, chunk_bytes: u32, ring: u32) -> Result<Self> {
-        let ring = QueueSize::new(ring).map_err(|error| anyhow!("datapath.ring {ring}: {error}"))?;
+        let ring =
+            QueueSize::new(ring).map_err(|error| anyhow!("datapath.ring {ring}: {error}"))?;
         let config = UmemConfig::builder()
             .frame_size(FrameSize::new(chunk_bytes).map_err(|error| anyhow!("{error}"))?)
             .fill_queue_size(ring)
@@ -49,7 +52,11 @@ impl Umem {
                 u64::from(chunks) * u64::from(chunk_bytes)
             )
         })?;
-        Ok(Self { umem, unassigned, total: chunks })
+        Ok(Self {
+            umem,
+            unassigned,
+            total: chunks,
+        })
     }
 
     /// Number of chunks, whoever has them.
@@ -72,7 +79,11 @@ impl Umem {
 
     /// Turns the chunks that no receiver took into the ones to send from.
     pub fn into_pool(self) -> TxPool {
-        TxPool { umem: self.umem, free: self.unassigned, total: self.total }
+        TxPool {
+            umem: self.umem,
+            free: self.unassigned,
+            total: self.total,
+        }
     }
 }
 
@@ -148,7 +159,13 @@ mod tests {
 
     #[test]
     fn a_chunk_holds_headroom_ethernet_header_and_packet() {
-        for (mtu, chunk) in [(1280, 2048), (1500, 2048), (1774, 2048), (1775, 4096), (3822, 4096)] {
+        for (mtu, chunk) in [
+            (1280, 2048),
+            (1500, 2048),
+            (1774, 2048),
+            (1775, 4096),
+            (3822, 4096),
+        ] {
             assert_eq!(chunk_size_for_mtu(mtu), Some(chunk), "MTU {mtu}");
         }
         assert_eq!(chunk_size_for_mtu(3823), None);

@@ -127,7 +127,8 @@ impl SendBatch {
         if self.entries.len() == BATCH {
             return None;
         }
-        self.buffer.get_mut(self.used..self.used.checked_add(length)?)
+        self.buffer
+            .get_mut(self.used..self.used.checked_add(length)?)
     }
 
     /// Takes the first `length` bytes of the room given last as a datagram for `to`.
@@ -158,7 +159,10 @@ impl SendBatch {
         for (slot, &(start, length, to)) in self.entries.iter().enumerate() {
             let (address, address_length) = RawAddress::from_std(to);
             addresses[slot] = address;
-            vectors[slot] = libc::iovec { iov_base: base.wrapping_add(start).cast(), iov_len: length };
+            vectors[slot] = libc::iovec {
+                iov_base: base.wrapping_add(start).cast(),
+                iov_len: length,
+            };
             let header = &mut headers[slot].msg_hdr;
             header.msg_name = (&raw mut addresses[slot]).cast();
             header.msg_namelen = address_length;
@@ -216,7 +220,13 @@ mod tests {
                 out.commit(size, receiver.local_addr().unwrap());
             }
             let sent = out.send(sender.as_fd());
-            assert_eq!(sent, Sent { sent: sizes.len() as u64, ..Sent::default() });
+            assert_eq!(
+                sent,
+                Sent {
+                    sent: sizes.len() as u64,
+                    ..Sent::default()
+                }
+            );
             assert!(out.is_empty());
 
             let mut batch = ReceiveBatch::default();
@@ -244,11 +254,23 @@ mod tests {
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         let mut out = SendBatch::default();
         let to = receiver.local_addr().unwrap();
-        for (length, to) in [(4, to), (65_530, to), (4, "[::1]:9".parse().unwrap()), (5, to)] {
+        for (length, to) in [
+            (4, to),
+            (65_530, to),
+            (4, "[::1]:9".parse().unwrap()),
+            (5, to),
+        ] {
             assert!(out.room(length).is_some());
             out.commit(length, to);
         }
-        assert_eq!(out.send(sender.as_fd()), Sent { sent: 2, would_block: 0, failed: 2 });
+        assert_eq!(
+            out.send(sender.as_fd()),
+            Sent {
+                sent: 2,
+                would_block: 0,
+                failed: 2
+            }
+        );
     }
 
     #[test]

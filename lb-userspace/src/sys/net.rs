@@ -47,10 +47,18 @@ fn set_int(fd: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -> io::R
 ///
 /// Those of `socket`, `setsockopt` and `bind`.
 pub fn udp_socket(address: SocketAddr, receive_buffer_bytes: usize) -> io::Result<OwnedFd> {
-    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let family = if address.is_ipv4() {
+        libc::AF_INET
+    } else {
+        libc::AF_INET6
+    };
     // SAFETY: `socket` takes plain integers.
     let fd = check(unsafe {
-        libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, 0)
+        libc::socket(
+            family,
+            libc::SOCK_DGRAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
+            0,
+        )
     })?;
     // SAFETY: `fd` was just made by `socket` and nothing else owns it.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
@@ -63,11 +71,21 @@ pub fn udp_socket(address: SocketAddr, receive_buffer_bytes: usize) -> io::Resul
     }
     if address.is_ipv4() {
         set_int(fd, libc::IPPROTO_IP, libc::IP_FREEBIND, 1)?;
-        set_int(fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?;
+        set_int(
+            fd,
+            libc::IPPROTO_IP,
+            libc::IP_MTU_DISCOVER,
+            libc::IP_PMTUDISC_DONT,
+        )?;
     } else {
         set_int(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
         set_int(fd, libc::IPPROTO_IPV6, libc::IPV6_FREEBIND, 1)?;
-        set_int(fd, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?;
+        set_int(
+            fd,
+            libc::IPPROTO_IPV6,
+            libc::IPV6_MTU_DISCOVER,
+            libc::IP_PMTUDISC_DONT,
+        )?;
     }
     let (name, length) = RawAddress::from_std(address);
     // SAFETY: `name` holds `length` initialised bytes of a sockaddr of the socket's family.
@@ -98,7 +116,9 @@ impl RawAddress {
                 raw.v4 = libc::sockaddr_in {
                     sin_family: libc::AF_INET as libc::sa_family_t,
                     sin_port: address.port().to_be(),
-                    sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(address.ip().octets()) },
+                    sin_addr: libc::in_addr {
+                        s_addr: u32::from_ne_bytes(address.ip().octets()),
+                    },
                     sin_zero: [0; 8],
                 };
                 (raw, mem::size_of::<libc::sockaddr_in>() as libc::socklen_t)
@@ -108,7 +128,9 @@ impl RawAddress {
                     sin6_family: libc::AF_INET6 as libc::sa_family_t,
                     sin6_port: address.port().to_be(),
                     sin6_flowinfo: 0,
-                    sin6_addr: libc::in6_addr { s6_addr: address.ip().octets() },
+                    sin6_addr: libc::in6_addr {
+                        s6_addr: address.ip().octets(),
+                    },
                     sin6_scope_id: address.scope_id(),
                 };
                 (raw, mem::size_of::<libc::sockaddr_in6>() as libc::socklen_t)
@@ -154,7 +176,13 @@ impl RawAddress {
 pub fn wait_readable(fds: &mut PollSet, timeout: Duration) -> io::Result<usize> {
     let milliseconds = timeout.as_millis().min(c_int::MAX as u128) as c_int;
     // SAFETY: the pointer and the count describe the vector, which is borrowed for the call.
-    match check(unsafe { libc::poll(fds.0.as_mut_ptr(), fds.0.len() as libc::nfds_t, milliseconds) }) {
+    match check(unsafe {
+        libc::poll(
+            fds.0.as_mut_ptr(),
+            fds.0.len() as libc::nfds_t,
+            milliseconds,
+        )
+    }) {
         Ok(ready) => Ok(ready as usize),
         Err(error) if error.kind() == io::ErrorKind::Interrupted => {
             fds.clear_ready();
@@ -171,7 +199,11 @@ pub struct PollSet(Vec<libc::pollfd>);
 impl PollSet {
     /// Adds a descriptor to the end; the caller keeps it open for as long as the set is used.
     pub fn push(&mut self, fd: BorrowedFd<'_>) {
-        self.0.push(libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
+        self.0.push(libc::pollfd {
+            fd: fd.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        });
     }
 
     /// Forgets what the last wait found.
@@ -212,7 +244,12 @@ pub fn xsk_is_zero_copy(fd: BorrowedFd<'_>) -> io::Result<bool> {
 ///
 /// `ENOPROTOOPT` or `EINVAL` before kernel 6.17; harmless, a kick then sends fewer.
 pub fn xsk_set_tx_budget(fd: BorrowedFd<'_>, descriptors: u32) -> io::Result<()> {
-    set_int(fd, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, descriptors as c_int)
+    set_int(
+        fd,
+        libc::SOL_XDP,
+        XDP_MAX_TX_SKB_BUDGET,
+        descriptors as c_int,
+    )
 }
 
 /// Sets the send buffer of a socket, beyond `net.core.wmem_max` where the process may.
@@ -233,9 +270,20 @@ pub fn set_send_buffer(fd: BorrowedFd<'_>, bytes: c_int) -> io::Result<()> {
 pub fn xsk_kick_tx(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: no buffer and no address are passed; the kernel takes its work from the TX ring.
     let sent = unsafe {
-        libc::sendto(fd.as_raw_fd(), std::ptr::null(), 0, libc::MSG_DONTWAIT, std::ptr::null(), 0)
+        libc::sendto(
+            fd.as_raw_fd(),
+            std::ptr::null(),
+            0,
+            libc::MSG_DONTWAIT,
+            std::ptr::null(),
+            0,
+        )
     };
-    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if sent < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Tells the kernel that the fill ring of an AF_XDP socket has chunks again.
@@ -255,7 +303,11 @@ pub fn xsk_kick_rx(fd: BorrowedFd<'_>) -> io::Result<()> {
             std::ptr::null_mut(),
         )
     };
-    if received < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if received < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Number of receive queues that a device uses now (`ETHTOOL_GCHANNELS`: combined plus RX-only); 1 where the driver
@@ -280,7 +332,10 @@ pub fn receive_queues(interface: &str) -> io::Result<u32> {
         combined_count: u32,
     }
     const ETHTOOL_GCHANNELS: u32 = 0x3c;
-    let mut channels = Channels { cmd: ETHTOOL_GCHANNELS, ..Channels::default() };
+    let mut channels = Channels {
+        cmd: ETHTOOL_GCHANNELS,
+        ..Channels::default()
+    };
     let mut request = interface_request(interface)?;
     request.ifr_ifru.ifru_data = (&raw mut channels).cast();
     match interface_ioctl(libc::SIOCETHTOOL, &mut request) {
@@ -307,7 +362,10 @@ fn interface_request(interface: &str) -> io::Result<libc::ifreq> {
     let mut request: libc::ifreq = unsafe { mem::zeroed() };
     // One byte stays zero as the terminator.
     if interface.is_empty() || interface.len() >= request.ifr_name.len() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "interface names have 1 to 15 characters"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "interface names have 1 to 15 characters",
+        ));
     }
     for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
         *to = from as libc::c_char;
@@ -330,7 +388,12 @@ mod tests {
 
     #[test]
     fn addresses_survive_the_way_through_the_kernels_form() {
-        for text in ["192.0.2.1:5060", "[2001:db8::1]:5061", "0.0.0.0:0", "255.255.255.255:65535"] {
+        for text in [
+            "192.0.2.1:5060",
+            "[2001:db8::1]:5061",
+            "0.0.0.0:0",
+            "255.255.255.255:65535",
+        ] {
             let address: SocketAddr = text.parse().unwrap();
             assert_eq!(RawAddress::from_std(address).0.to_std(), Some(address));
         }
