@@ -1,1 +1,155 @@
-//! Captures, and what tshark says about them.
+//! What is really on the wire: captures, and what tshark says about them.
+
+use std::{path::PathBuf, process::Command, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
+
+use crate::{
+    host::{Host, run},
+    lab::Lab,
+    process::Process,
+    wait::until,
+};
+
+/// A running capture of one interface.
+#[derive(Debug)]
+pub struct Capture {
+    process: Process,
+    file: PathBuf,
+}
+
+/// A packet as tshark sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Source address.
+    pub source: String,
+    /// Destination address.
+    pub destination: String,
+    /// Of the IPv4 header; `None` for IPv6.
+    pub ip_checksum: Option<Checksum>,
+    /// Of UDP; `None` for a fragment that is not the last, since it covers all of them.
+    pub udp_checksum: Option<Checksum>,
+    /// Length on the wire in bytes.
+    pub length: u64,
+}
+
+/// What tshark thinks of a checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checksum {
+    /// It is wrong.
+    Bad,
+    /// It is right.
+    Good,
+    /// It was not checked.
+    Unverified,
+    /// There is none.
+    NotPresent,
+}
+
+impl Capture {
+    /// Starts to capture UDP (fragments included) on an interface; running when this returns.
+    ///
+    /// # Errors
+    ///
+    /// When dumpcap does not start.
+    pub fn start(lab: &Lab, host: &Host, interface: &str) -> Result<Self> {
+        let name = format!("{}-{interface}", host.namespace());
+        let file = lab.dir().join(format!("{name}.pcapng"));
+        let mut command = Command::new("dumpcap");
+        command
+            .args([
+                "-q",
+                "-B",
+                "16",
+                "-i",
+                interface,
+                "-f",
+                "udp or ip6 proto 44 or ip[6:2] & 0x3fff != 0",
+            ])
+            .arg("-w")
+            .arg(&file);
+        let mut process = lab.spawn(host, &name, command)?;
+        let started = until("dumpcap to start", Duration::from_secs(10), || {
+            // It says where it writes when it has begun to capture.
+            if process.output().contains("File: ") {
+                return Some(true);
+            }
+            (!process.is_running()).then_some(false)
+        })?;
+        if !started {
+            bail!("dumpcap has ended: {}", process.output());
+        }
+        Ok(Self { process, file })
+    }
+
+    /// Ends the capture and returns what it has caught.
+    ///
+    /// # Errors
+    ///
+    /// When dumpcap does not end, or tshark cannot read the file.
+    pub fn stop(mut self) -> Result<Vec<Packet>> {
+        self.process.signal(Signal::INT);
+        self.process.wait(Duration::from_secs(10))?;
+        let mut command = Command::new("tshark");
+        command.args([
+            "-n",
+            "-o",
+            "udp.check_checksum:TRUE",
+            "-o",
+            "ip.check_checksum:TRUE",
+        ]);
+        command.args(["-T", "fields", "-E", "separator=;", "-E", "occurrence=f"]);
+        for field in [
+            "ip.src",
+            "ip.dst",
+            "ipv6.src",
+            "ipv6.dst",
+            "ip.checksum.status",
+            "udp.checksum.status",
+            "frame.len",
+        ] {
+            command.args(["-e", field]);
+        }
+        let output = run(command.arg("-r").arg(&self.file))?;
+        output
+            .lines()
+            .map(|line| parse(line).with_context(|| format!("tshark says {line:?}")))
+            .collect()
+    }
+}
+
+fn parse(line: &str) -> Option<Packet> {
+    let fields: Vec<&str> = line.split(';').collect();
+    let [
+        source,
+        destination,
+        source_v6,
+        destination_v6,
+        ip,
+        udp,
+        length,
+    ] = fields[..]
+    else {
+        return None;
+    };
+    let either = |v4: &str, v6: &str| if v4.is_empty() { v6.into() } else { v4.into() };
+    Some(Packet {
+        source: either(source, source_v6),
+        destination: either(destination, destination_v6),
+        ip_checksum: checksum(ip)?,
+        udp_checksum: checksum(udp)?,
+        length: length.parse().ok()?,
+    })
+}
+
+fn checksum(field: &str) -> Option<Option<Checksum>> {
+    Some(Some(match field {
+        "" => return Some(None),
+        "0" => Checksum::Bad,
+        "1" => Checksum::Good,
+        "2" => Checksum::Unverified,
+        "3" => Checksum::NotPresent,
+        _ => return None,
+    }))
+}

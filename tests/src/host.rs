@@ -35,6 +35,8 @@ impl Host {
             namespace: namespace.into(),
             kept: false,
         };
+        // Duplicate address detection would keep even link-local addresses from being used for a second or two.
+        host.sysctl("ipv6/conf/default/accept_dad", "0")?;
         host.ip("link set lo up")?;
         Ok(host)
     }

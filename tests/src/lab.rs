@@ -76,7 +76,8 @@ impl Lab {
         let number = RAISED.fetch_add(1, Ordering::Relaxed);
         let mut name = format!("{PREFIX}{}", std::process::id());
         if number > 0 {
-            name = format!("{name}.{number}");
+            // No dot: a BPF file system has none in its names.
+            name = format!("{name}_{number}");
         }
         let dir = directory(&name);
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {dir:?}"))?;

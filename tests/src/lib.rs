@@ -18,15 +18,19 @@
 #![forbid(unsafe_code)]
 
 pub mod capture;
+pub mod frame;
 pub mod host;
 pub mod lab;
+pub mod message;
 pub mod process;
+pub mod siplb;
 pub mod sipp;
 pub mod wait;
 
 pub use host::Host;
 pub use lab::{Family, Lab, Shape};
 pub use process::Process;
+pub use siplb::Siplb;
 pub use wait::until;
 
 /// Whether labs can be raised here. Says loudly why not, and fails instead where `CI` is set: there privilege is
@@ -51,6 +55,14 @@ pub fn can_run() -> bool {
     );
     eprintln!("SKIPPED: labs cannot be raised: {problem}");
     false
+}
+
+/// Held by a test that measures or counts on CPU time: such tests of one program run one after the other.
+pub fn alone() -> std::sync::MutexGuard<'static, ()> {
+    static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    ALONE
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Where a program is, by the PATH.

@@ -164,7 +164,7 @@ impl Sipp {
             .args(["-p", &plan.local.port().to_string()])
             .args(["-d", &plan.pause_ms.to_string()])
             .args(["-r", &plan.rate.to_string()])
-            .args(["-nostdin", "-fd", "1", "-timeout_error"])
+            .args(["-nostdin", "-fd", "1", "-timeout_error", "-l", "10000"])
             .arg("-trace_stat")
             .arg("-stf")
             .arg(&files.statistics)
@@ -377,6 +377,8 @@ pub struct Traffic {
     pub sent: u64,
     /// Received, retransmissions included, unexpected ones not.
     pub received: u64,
+    /// INVITEs among both.
+    pub invites: u64,
 }
 
 impl Traffic {
@@ -385,7 +387,7 @@ impl Traffic {
         // Columns are named NUMBER_MESSAGE_WHAT; `Retrans` goes the way of the `Sent` or `Recv` before it.
         let mut sending = false;
         for (name, value) in last_line(text)? {
-            let (_, what) = name.rsplit_once('_').unwrap_or_default();
+            let (message, what) = name.rsplit_once('_').unwrap_or_default();
             let direction = match what {
                 "Sent" => Some(true),
                 "Recv" => Some(false),
@@ -395,11 +397,15 @@ impl Traffic {
             let Some(direction) = direction else { continue };
             sending = direction;
             let count: u64 = value.trim().parse().ok()?;
-            *if sending {
+            let total = if sending {
                 &mut traffic.sent
             } else {
                 &mut traffic.received
-            } += count;
+            };
+            *total += count;
+            if message.ends_with("_INVITE") {
+                traffic.invites += count;
+            }
         }
         Some(traffic)
     }
@@ -409,6 +415,7 @@ impl Traffic {
         parts.into_iter().fold(Self::default(), |sum, part| Self {
             sent: sum.sent + part.sent,
             received: sum.received + part.received,
+            invites: sum.invites + part.invites,
         })
     }
 }
@@ -517,6 +524,7 @@ mod tests {
         let expected = Traffic {
             sent: 184,
             received: 92,
+            invites: 103,
         };
         assert_eq!(Traffic::parse(text), Some(expected));
     }

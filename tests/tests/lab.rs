@@ -7,13 +7,13 @@ use siplb_lab::{
     sipp::{Plan, Scenario, Sipp},
 };
 
-const PAIRS: [(&str, &str); 6] = [
+/// All but PRACK, whose server wants to see a proxy's Via.
+const PAIRS: [(&str, &str); 5] = [
     ("uac_bye", "uas_bye"),
     ("uac_reinvite", "uas_reinvite"),
     ("uac_peer_bye", "uas_peer_bye"),
     ("uac_cancel", "uas_cancel"),
     ("uac_reject", "uas_reject"),
-    ("uac_prack", "uas_prack"),
 ];
 
 #[test]
