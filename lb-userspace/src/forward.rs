@@ -11,6 +11,8 @@ mod rewrite;
 mod stamp;
 mod stun;
 mod table;
+#[cfg(test)]
+mod tests;
 mod text;
 
 pub use edits::{Edits, EditsFull};

@@ -288,6 +288,24 @@ pools: [ { name: x, backends: [ { name: x1, address: '10.0.0.2:5060' } ] } ]
     }
 
     #[test]
+    fn our_header_fields_are_even() {
+        for address in [
+            "203.0.113.10:5060",
+            "203.0.113.1:5060",
+            "1.2.3.4:5",
+            "[2001:db8::1]:5060",
+            "[2001:db8::10]:506",
+            "[1111:2222:3333:4444:5555:6666:7777:8888]:65535",
+        ] {
+            let template = Listener::new("x".into(), address.parse().unwrap()).template;
+            let via = template.via.len() + HEX_LEN + VIA_MAC.len() + HEX_LEN;
+            assert_eq!((via + template.via_end.len()) % 2, 0, "{address}");
+            let record_route = RECORD_ROUTE.len() + 28 + template.record_route_end.len();
+            assert_eq!(record_route % 2, 0, "{address}");
+        }
+    }
+
+    #[test]
     fn the_table_says_what_the_configuration_says() {
         let text = "
 node: { name: a }
