@@ -2,7 +2,7 @@
 
 use super::{request::Request, stamp::Stamp};
 use crate::{
-    sip::{HeaderField, Lines, Name},
+    sip::{HeaderField, Lines, Name, Span},
     token::HEX_LEN,
 };
 
@@ -45,15 +45,8 @@ pub(super) fn write(
     if let Some((from, _)) = message.from {
         put_line(bytes, from, reply);
     }
-    if let Some((to, _)) = message.to {
-        if message.to_tag().is_some() {
-            put_line(bytes, to, reply);
-        } else {
-            reply.extend_from_slice(&bytes[to.line.start()..to.value.end()]);
-            reply.extend_from_slice(b";tag=");
-            reply.extend_from_slice(to_tag);
-            reply.extend_from_slice(b"\r\n");
-        }
+    if let Some((to, name_addr)) = message.to {
+        put_to(bytes, to, name_addr.and_then(|to| to.tag), to_tag, reply);
     }
     if let Some(call_id) = message.call_id {
         put_line(bytes, call_id, reply);
@@ -81,6 +74,30 @@ fn put_vias(request: &Request<'_>, stamp: &Stamp, reply: &mut Vec<u8>) {
         reply.extend_from_slice(&bytes[position..field.value.end()]);
         end_line(bytes, field, reply);
     }
+}
+
+/// To with a tag: its own, else ours.
+fn put_to(
+    bytes: &[u8],
+    to: HeaderField,
+    tag: Option<Span>,
+    our_tag: &[u8; HEX_LEN],
+    reply: &mut Vec<u8>,
+) {
+    match tag {
+        Some(tag) if !tag.is_empty() => return put_line(bytes, to, reply),
+        Some(tag) => {
+            reply.extend_from_slice(&bytes[to.line.start()..tag.start()]);
+            reply.extend_from_slice(our_tag);
+            reply.extend_from_slice(&bytes[tag.start()..to.value.end()]);
+        }
+        None => {
+            reply.extend_from_slice(&bytes[to.line.start()..to.value.end()]);
+            reply.extend_from_slice(b";tag=");
+            reply.extend_from_slice(our_tag);
+        }
+    }
+    end_line(bytes, to, reply);
 }
 
 fn put_line(bytes: &[u8], field: HeaderField, reply: &mut Vec<u8>) {

@@ -290,14 +290,18 @@ impl Message {
         }
     }
 
-    /// The To tag of a request, when there is one.
+    /// The To tag of a request, when there is one. An empty one is none.
     pub fn to_tag(&self) -> Option<Span> {
-        self.to.and_then(|(_, to)| to?.tag)
+        self.to
+            .and_then(|(_, to)| to?.tag)
+            .filter(|tag| !tag.is_empty())
     }
 
     /// The From tag of a request, when there is one.
     pub fn from_tag(&self) -> Option<Span> {
-        self.from.and_then(|(_, from)| from?.tag)
+        self.from
+            .and_then(|(_, from)| from?.tag)
+            .filter(|tag| !tag.is_empty())
     }
 }
 

@@ -12,7 +12,7 @@ pub struct NameAddr {
     pub value: Span,
     /// The URI, without angle brackets.
     pub uri: Span,
-    /// Value of the header parameter `tag`.
+    /// Value of the header parameter `tag`; may be empty, which old devices mean as no tag.
     pub tag: Option<Span>,
     /// Where the next value of a comma-joined list starts.
     pub next: Option<usize>,
@@ -69,7 +69,7 @@ impl NameAddr {
             }
             let parameter = RawParameter::parse(bytes, position, end)?;
             if parameter.name.of(bytes).eq_ignore_ascii_case(b"tag") {
-                let tag = parameter.value.filter(|tag| !tag.is_empty())?;
+                let tag = parameter.value?;
                 if self.tag.replace(tag).is_some() {
                     return None;
                 }
@@ -99,7 +99,7 @@ fn find_open_bracket(bytes: &[u8], start: usize, end: usize) -> Option<Option<us
 /// `;name[=value]`, the form of all parameters.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RawParameter {
-    /// Name; empty for a stray semicolon, which old devices leave at the end.
+    /// Name; empty for a semicolon with nothing after it, which some devices leave at the end of a value.
     pub name: Span,
     /// Value, when there is a `=`; a quoted string with its quotes. May be empty.
     pub value: Option<Span>,
@@ -113,14 +113,11 @@ impl RawParameter {
         let name_start = skip_lws(bytes, start + 1, end);
         let name_end = skip_while(bytes, name_start, end, is_token);
         if name_end == name_start {
-            return match bytes.get(name_start..end)?.first() {
-                None | Some(b';' | b',') => Some(Self {
-                    name: Span::new(start + 1, start + 1),
-                    value: None,
-                    end: start + 1,
-                }),
-                Some(_) => None,
-            };
+            return (name_start == end).then(|| Self {
+                name: Span::new(start + 1, start + 1),
+                value: None,
+                end: start + 1,
+            });
         }
         let name = Span::new(name_start, name_end);
         let equals = skip_lws(bytes, name_end, end);
@@ -204,7 +201,8 @@ mod tests {
             Some(("sip:a@b", Some("x"), None)),
         );
         check("<sip:a@b>;", Some(("sip:a@b", None, None)));
-        check("<sip:a@b>;;tag=x", Some(("sip:a@b", Some("x"), None)));
+        check("<sip:a@b>;tag=", Some(("sip:a@b", Some(""), None)));
+        check("<sip:a@b>;tag= ;x", Some(("sip:a@b", Some(""), None)));
         check("<tel:+44>;tag=x", Some(("tel:+44", Some("x"), None)));
     }
 
@@ -221,7 +219,8 @@ mod tests {
             "<sip:a@b> x",
             "<sip:a@b>;tag=x;tag=y",
             "<sip:a@b>;tag",
-            "<sip:a@b>;tag=",
+            "<sip:a@b>;tag=;tag=x",
+            "<sip:a@b>;;tag=x",
             "<sip:a@b>;=x",
             "\"a\" sip:a@b",
         ] {

@@ -211,7 +211,6 @@ mod tests {
                 None,
                 Some("b"),
             ),
-            ("SIP/2.0/UDP h;;branch=b;;", "h", None, Some("b")),
         ] {
             let via = parse(text).unwrap_or_else(|| panic!("{text:?}"));
             assert_eq!(text_of(text, Some(via.host)), Some(host), "{text:?}");
@@ -245,6 +244,9 @@ mod tests {
             "SIP/2.0/UDP h;x=\"open",
             "SIP/2.0/UDP h;x=<",
             ",SIP/2.0/UDP h",
+            "SIP/2.0/UDP h;;branch=b",
+            "SIP/2.0/UDP h;branch=b;;",
+            "SIP/2.0/UDP h;branch=b;,SIP/2.0/UDP i",
         ] {
             assert_eq!(parse(text), None, "{text:?}");
         }

@@ -133,13 +133,13 @@ proptest! {
         host in "192\\.168\\.1\\.[1-9]|198\\.51\\.100\\.7|[a-z]{1,12}\\.example|\\[2001:db8::[0-9a-f]{1,4}\\]",
         port in proptest::option::of(1u16..),
         parameters in vec(
-            "(x|ttl|maddr|alias|keep|oc)(=([a-zA-Z0-9.]{0,9}|\"[ -!#-\\[\\]-~]{0,9}\"))?|",
+            "(x|ttl|maddr|alias|keep|oc)(=([a-zA-Z0-9.]{0,9}|\"[ -!#-\\[\\]-~]{0,9}\"))?",
             0..4
         ),
         rport in select(&["", ";rport", ";rport=", ";RPORT=1", " ; rport = 99"][..]),
         received in select(&["", ";received=1.2.3.4", ";received", ";Received=host"][..]),
         swap: bool,
-        more in select(&["", ", SIP/2.0/UDP 9.9.9.9;rport=1;received=9.9.9.9", "\r\nv: SIP/2.0/UDP 9.9.9.9", ","][..]),
+        more in select(&["", ", SIP/2.0/UDP 9.9.9.9;rport=1;received=9.9.9.9", "\r\nv: SIP/2.0/UDP 9.9.9.9", ",", ";"][..]),
         source_port in 1u16..,
     ) {
         let port_text = port.map(|port| format!(":{port}")).unwrap_or_default();

@@ -66,9 +66,18 @@ fn a_to_tag_that_is_there_stays() {
         .replace("Max-Forwards: 70", "Max-Forwards: 0")
         .replace("Bob <sip:bob@example.com>", "<sip:bob@example.com>;tag=x");
     let sent = Edge::new()
-        .send(CLIENT, text)
+        .send(CLIENT, &text)
         .expect(Outcome::MaxForwardsExceeded);
     assert_eq!(sent.header("To"), "<sip:bob@example.com>;tag=x");
+    // An empty one is none, and gets a value where it stands.
+    let sent = Edge::new()
+        .send(CLIENT, text.replace(";tag=x", ";tag=;y"))
+        .expect(Outcome::MaxForwardsExceeded);
+    let to = sent.header("To");
+    let tag = to
+        .strip_prefix("<sip:bob@example.com>;tag=")
+        .and_then(|rest| rest.strip_suffix(";y"));
+    assert_eq!(tag.map(str::len), Some(16), "{to}");
 }
 
 /// Each fault with the outcome it is counted as and the first line that answers it.
