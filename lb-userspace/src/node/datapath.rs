@@ -1,6 +1,6 @@
 //! Opens what datagrams come in and leave by: XDP programs, AF_XDP sockets, kernel sockets.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
@@ -336,7 +336,7 @@ fn port_of<'a>(part: &'a WorkerParts, queues: &[u32], interface: usize) -> Optio
 }
 
 /// What the XDP program of an interface has steered so far.
-fn steered(pins: &PathBuf) -> Result<u64> {
+fn steered(pins: &Path) -> Result<u64> {
     let counters = read_counters(pins)?;
     let rows = counters.chunks(XdpOutcome::COUNT as usize);
     Ok(rows
