@@ -133,7 +133,9 @@ impl Edge {
             source,
             listener: ListenerIndex(u16::from(source.is_ipv6())),
         };
+        let room = self.scratch.reply.capacity();
         let verdict = forward(&self.table, &datagram, &mut self.scratch);
+        assert_eq!(self.scratch.reply.capacity(), room, "a reply took memory");
         let (class, to, bytes) = match verdict.action {
             Action::Forward { to, .. } => (OutcomeClass::Forward, to, self.edited(payload)),
             Action::Reply => {

@@ -53,6 +53,52 @@ fn every_length_of_every_message_is_survived() {
     }
 }
 
+/// As long as a datagram can be, in the field that costs most to read and to answer.
+#[test]
+fn the_longest_datagrams_are_survived() {
+    let mut edge = Edge::new();
+    for (from, piece) in [
+        (
+            "Via:",
+            "Via: SIP/2.0/UDP 192.168.1.5;branch=z9hG4bKa\r\n".repeat(200),
+        ),
+        ("Contact:", "a: b\r\n".repeat(20_000)),
+        ("v=0", "\0".repeat(70_000)),
+        (";rport", ";x=\"\\\"\"".repeat(9_000)),
+        (";rport", ", SIP/2.0/UDP a".repeat(6_000)),
+        ("Alice", "\"\"".repeat(40_000)),
+        ("a84b", "a".repeat(70_000)),
+        (
+            "Contact:",
+            format!("Route: {}", "<sip:203.0.113.10;lr>,".repeat(5_000)),
+        ),
+        ("Contact:", format!("Route: {}", "\r\n ".repeat(30_000))),
+        ("sip:bob", "s".repeat(70_000)),
+        ("70", "0".repeat(70_000)),
+    ] {
+        for hops in ["70", "0"] {
+            let text = INVITE.replace("Max-Forwards: 70", &format!("Max-Forwards: {hops}"));
+            let text = text.replacen(from, &format!("{piece}{from}"), 1);
+            let length = text.len().min(65_507);
+            edge.send(CLIENT, &text.as_bytes()[..length]);
+            // Cut where the body begins, so that the head is whole.
+            let head = text.find("\r\n\r\n").unwrap().min(65_503) + 4;
+            edge.send(CLIENT, &text.as_bytes()[..head]);
+        }
+    }
+    // A whole message of the largest size is answered and forwarded as any other.
+    for (hops, outcome) in [
+        ("70", Outcome::RequestToPool),
+        ("0", Outcome::MaxForwardsExceeded),
+    ] {
+        let text = INVITE.replace("Max-Forwards: 70", &format!("Max-Forwards: {hops}"));
+        let room = 65_507 - text.len();
+        let via = format!(";x={}", "y".repeat(room - 3));
+        edge.send(CLIENT, text.replace(";rport", &format!("{via};rport")))
+            .expect(outcome);
+    }
+}
+
 /// Pieces that matter to a parser, to be put anywhere.
 const PIECES: [&str; 24] = [
     "\r\n",
