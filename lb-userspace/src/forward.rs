@@ -86,8 +86,12 @@ pub enum Action {
         /// An INVITE without To tag (a call set-up; retransmissions look the same).
         initial_invite: bool,
     },
-    /// Send [`Scratch::reply`] back to the source of the datagram.
-    Reply,
+    /// Send [`Scratch::reply`] back to the address that the datagram came from.
+    Reply {
+        /// That address. The port is the source port, but for a SIP request whose top Via has no `rport`: its reply goes
+        /// to the port of sent-by (RFC 3261 §18.2.2), where a client that sends from another port listens.
+        to: SocketAddr,
+    },
     /// Send nothing: the datagram is not wanted.
     Drop,
     /// Send nothing: the datagram was for us and is dealt with (ACK to our own reply).
@@ -123,7 +127,7 @@ pub fn forward(table: &Table, datagram: &Datagram<'_>, scratch: &mut Scratch) ->
         return match outcome.class() {
             OutcomeClass::Reply => Verdict {
                 outcome,
-                action: Action::Reply,
+                action: Action::Reply { to: source },
             },
             _ => Verdict::without_sending(outcome),
         };

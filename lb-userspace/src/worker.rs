@@ -286,14 +286,14 @@ fn handle_frame(
             };
             way_out.send(listener, leaving, message, Some((udp, &ends)));
         }
-        Action::Reply if !frame::checksum_is_right(udp, &ends, payload) => {
+        Action::Reply { .. } if !frame::checksum_is_right(udp, &ends, payload) => {
             // A new message would get a right checksum whatever it was made from.
             way_out.stats.add(Counter::BadUdpChecksum, 1);
         }
-        Action::Reply => {
+        Action::Reply { to } => {
             let leaving = frame::Ends {
                 source: ends.destination,
-                destination: ends.source,
+                destination: to,
             };
             way_out.send(listener, leaving, Message::New(&scratch.reply), None);
         }
@@ -342,7 +342,9 @@ fn drain_kernel_socket(
                     },
                 );
             }
-            Action::Reply => way_out.send_by_kernel(index, source, &Message::New(&scratch.reply)),
+            Action::Reply { to } => {
+                way_out.send_by_kernel(index, to, &Message::New(&scratch.reply))
+            }
             Action::Drop | Action::Absorb => {}
         }
     }

@@ -236,7 +236,7 @@ impl Request<'_> {
         reply::write(self, refusal.status, stamp, &to_tag, &mut scratch.reply);
         Verdict {
             outcome: refusal.outcome,
-            action: Action::Reply,
+            action: Action::Reply { to: stamp.target },
         }
     }
 

@@ -138,7 +138,8 @@ impl Edge {
         assert_eq!(self.scratch.reply.capacity(), room, "a reply took memory");
         let (class, to, bytes) = match verdict.action {
             Action::Forward { to, .. } => (OutcomeClass::Forward, to, self.edited(payload)),
-            Action::Reply => {
+            Action::Reply { to } => {
+                assert_eq!(to.ip(), source.ip().to_canonical());
                 let reply = self.scratch.reply.clone();
                 assert!(!reply.is_empty());
                 assert!(
@@ -146,7 +147,7 @@ impl Edge {
                     "{}",
                     reply.len()
                 );
-                (OutcomeClass::Reply, source, reply)
+                (OutcomeClass::Reply, to, reply)
             }
             Action::Drop => (OutcomeClass::Drop, source, vec![]),
             Action::Absorb => (OutcomeClass::Absorb, source, vec![]),

@@ -37,6 +37,24 @@ fn a_refusal_has_what_a_response_must_have() {
 }
 
 #[test]
+fn without_rport_a_reply_goes_to_the_port_of_sent_by() {
+    for (via, port) in [
+        ("192.168.1.5:5062", 5062),
+        ("192.168.1.5", 5060),
+        ("phone.example.com:5070", 5070),
+    ] {
+        let text = INVITE
+            .replace("Max-Forwards: 70", "Max-Forwards: 0")
+            .replace("192.168.1.5:5060;", &format!("{via};"))
+            .replace(";rport", "");
+        Edge::new()
+            .send(CLIENT, text)
+            .expect(Outcome::MaxForwardsExceeded)
+            .expect_to(&format!("198.51.100.7:{port}"));
+    }
+}
+
+#[test]
 fn all_vias_come_back_in_their_order() {
     let text = INVITE
         .replace(
