@@ -122,20 +122,30 @@ impl Sources {
         }
     }
 
-    /// Reads the XDP program's counters first: what it steered is then at most what the workers may have received.
+    /// Reads the XDP programs' counters before and after those of the workers: what arrived must be in between.
     fn sample(&self) -> Sample {
+        let read = |interface: &Interface| {
+            program::read_counters(&interface.pin_dir).map_err(|error| format!("{error:#}"))
+        };
         let reader = StatsReader::open(&self.workers).map_err(|error| error.to_string());
-        let first = reader.as_ref().map_err(String::clone).and_then(snapshot);
-        let interfaces = self.interfaces(first.as_ref().ok());
-        let interfaces = interfaces.into_iter().map(|interface| InterfaceCounts {
-            counters: program::read_counters(&interface.pin_dir)
-                .map_err(|error| format!("{error:#}")),
+        let snapshot = || {
+            let reader = reader.as_ref().map_err(String::clone)?;
+            reader.snapshot().map_err(|error| error.to_string())
+        };
+        let interfaces = self.interfaces(snapshot().ok().as_ref());
+        let before = interfaces.iter().map(read).collect::<Vec<_>>();
+        let workers = snapshot();
+        let taken = Instant::now();
+        let interfaces = interfaces.into_iter().zip(before);
+        let interfaces = interfaces.map(|(interface, counters)| InterfaceCounts {
+            counters_after: counters.clone().and_then(|_| read(&interface)),
+            counters,
             interface,
         });
         Sample {
+            taken,
             interfaces: interfaces.collect(),
-            workers: reader.as_ref().map_err(String::clone).and_then(snapshot),
-            taken: Instant::now(),
+            workers,
         }
     }
 
@@ -147,10 +157,6 @@ impl Sources {
             _ => named.to_vec(),
         }
     }
-}
-
-fn snapshot(reader: &StatsReader) -> Result<Snapshot, String> {
-    reader.snapshot().map_err(|error| error.to_string())
 }
 
 /// The interfaces with pins below `pin_path`, with what the workers' counters say about them.

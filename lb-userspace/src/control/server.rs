@@ -80,10 +80,11 @@ impl Drop for Server {
         if fs::symlink_metadata(&self.path).is_ok_and(ours) {
             let _ = fs::remove_file(&self.path);
         }
+        // First, so that the thread that accepts knows why it is woken.
+        self.clients.close();
         // On a listening socket this makes `accept` return EINVAL, at once and from now on (unix_accept in
         // net/unix/af_unix.c).
         let _ = self.waker.shutdown(Shutdown::Both);
-        self.clients.close();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

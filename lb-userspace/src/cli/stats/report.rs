@@ -23,6 +23,8 @@ pub(super) struct Sample {
 pub(super) struct InterfaceCounts {
     pub(super) interface: Interface,
     pub(super) counters: Result<Vec<Vec<u64>>, String>,
+    /// Once more, after the workers' counters were read.
+    pub(super) counters_after: Result<Vec<Vec<u64>>, String>,
 }
 
 /// What `--json` prints. Fields are only ever added.
@@ -110,13 +112,16 @@ pub(super) struct BackendReport {
 /// Whether all that XDP steered arrived or is known to be lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Accounting {
-    /// By XDP programs to sockets, since the start of the process.
+    /// By XDP programs to sockets, since the start of the process and before the workers' counters were read.
     pub(super) steered: u64,
+    /// The same, after they were read.
+    pub(super) steered_after: u64,
     /// By workers from RX rings.
     pub(super) received: u64,
     /// By the kernel at the sockets: RX ring full, or no chunk to receive into.
     pub(super) dropped: u64,
-    /// What is missing; negative when more arrived than was steered.
+    /// What is missing; negative when more arrived than was steered. What was steered while the workers' counters were
+    /// read may have arrived or not.
     pub(super) difference: i64,
     pub(super) adds_up: bool,
 }
@@ -237,7 +242,7 @@ impl Report {
         Self {
             process: snapshot.map(|snapshot| process(snapshot, now)),
             error: sample.workers.as_ref().err().cloned(),
-            accounting: snapshot.and_then(|_| accounting(&interfaces, &total.counters)),
+            accounting: snapshot.and_then(|_| accounting(&sample.interfaces, &total.counters)),
             interfaces,
             workers: workers.iter().map(worker_report).collect(),
             total: Total {
@@ -391,27 +396,40 @@ fn backends(workers: &[Worker], before: Option<(&[Worker], Duration)>) -> Vec<Ba
     reports.collect()
 }
 
-fn accounting(interfaces: &[InterfaceReport], workers: &Counts) -> Option<Accounting> {
-    if interfaces.is_empty() || interfaces.iter().any(|interface| interface.error.is_some()) {
+fn accounting(interfaces: &[InterfaceCounts], workers: &Counts) -> Option<Accounting> {
+    let sum_of_steered = |counters: fn(&InterfaceCounts) -> &Result<Vec<Vec<u64>>, String>| {
+        let steered = interfaces.iter().map(|interface| {
+            let over_cpus = |cpus: &[u64]| cpus.iter().sum();
+            let total = xdp_counts(counters(interface).as_ref().ok()?, over_cpus, 0..MAX_QUEUES);
+            let steered = total.get(XdpOutcome::Steered.name());
+            // Where maps were made anew since, they began at 0.
+            let since_start = steered.checked_sub(interface.interface.steered_at_start);
+            Some(since_start.unwrap_or(steered))
+        });
+        steered.sum::<Option<u64>>()
+    };
+    if interfaces.is_empty() {
         return None;
     }
-    let steered = interfaces.iter().map(|interface| {
-        let steered = interface.total.get(XdpOutcome::Steered.name());
-        // Where maps were made anew since, they began at 0.
-        steered
-            .checked_sub(interface.steered_at_start)
-            .unwrap_or(steered)
-    });
-    let steered = steered.sum::<u64>();
+    let steered = sum_of_steered(|interface| &interface.counters)?;
+    let steered_after = sum_of_steered(|interface| &interface.counters_after)?;
     let received = workers.get("rx_af_xdp");
     // Every frame that finds the fill ring empty is among `xsk_rx_dropped` (__xsk_rcv in net/xdp/xsk.c).
     let dropped = workers.get("xsk_rx_dropped") + workers.get("xsk_rx_ring_full");
-    let difference = i128::from(steered) - i128::from(received) - i128::from(dropped);
+    let arrived = received.saturating_add(dropped);
+    let difference = match arrived {
+        arrived if arrived < steered => i64::try_from(steered - arrived).unwrap_or(i64::MAX),
+        arrived if arrived > steered_after => {
+            i64::try_from(arrived - steered_after).map_or(i64::MIN, |over| -over)
+        }
+        _ => 0,
+    };
     Some(Accounting {
         steered,
+        steered_after,
         received,
         dropped,
-        difference: i64::try_from(difference).unwrap_or(i64::MAX),
+        difference,
         adds_up: difference == 0,
     })
 }

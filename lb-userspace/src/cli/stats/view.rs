@@ -419,29 +419,31 @@ fn backends(report: &Report, terminal: &Terminal, all: bool) -> String {
 fn sum(accounting: &Accounting, terminal: &Terminal) -> String {
     let Accounting {
         steered,
+        steered_after,
         received,
         dropped,
         difference,
         adds_up,
     } = *accounting;
-    let sum = format!(
-        "steered {} {} received {} + dropped at the sockets {}",
-        grouped(steered),
-        if adds_up { "=" } else { "!=" },
+    let arrived = format!(
+        "received {} + dropped at the sockets {}",
         grouped(received),
         grouped(dropped)
     );
     if adds_up {
-        return format!("{sum}: adds up");
+        // Whatever was steered while the workers' counters were read is left out.
+        let steered = grouped(received + dropped);
+        return format!("steered {steered} = {arrived}: adds up");
     }
     let off = grouped(difference.unsigned_abs());
-    let (off, why) = if difference > 0 {
+    let (steered, off, why) = if difference > 0 {
         let why = "on their way while traffic flows, lost if it stays";
-        (format!("{off} missing"), why)
+        (steered, format!("{off} missing"), why)
     } else {
-        let why = "counted at different moments while traffic flows";
-        (format!("{off} too many"), why)
+        let why = "more arrived than was steered: counters of different processes, or a bug";
+        (steered_after, format!("{off} too many"), why)
     };
+    let sum = format!("steered {} != {arrived}", grouped(steered));
     format!("{sum}: {}\n{INDENT}({why})", terminal.red(&off))
 }
 

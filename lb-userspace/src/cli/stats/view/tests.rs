@@ -72,6 +72,7 @@ fn sample(taken: Instant, cpus: usize, received: u64, steered: u64) -> Sample {
                 pin_dir: "/pins/eth0/v1".into(),
                 steered_at_start: 100,
             },
+            counters_after: Ok(counters.clone()),
             counters: Ok(counters),
         }],
     }
@@ -133,7 +134,7 @@ fn rates_when_watching() {
     let text = shown(&after, Some(&before), 80);
     for line in [
         "steered 25,902 != received 26,000 + dropped at the sockets 2: 100 too many",
-        "  (counted at different moments while traffic flows)",
+        "  (more arrived than was steered: counters of different processes, or a bug)",
         "  backend  requests  per s  INVITEs  per s   share",
         "  sw1        26,000  1,000    7,800    300  75.0 %",
         "                     cpu 0    cpu 1   total  per s",
@@ -286,4 +287,22 @@ fn a_frame_fits_the_terminal() {
         "\x1b[2J\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J"
     );
     assert_eq!(frame("a\n", &terminal(80), false), "\na\n");
+}
+
+#[test]
+fn what_is_steered_while_reading_may_have_arrived_or_not() {
+    let mut sample = sample(Instant::now(), 2, 12_000, 12_040);
+    let first_queue = counter_index(0, XdpOutcome::Steered) as usize;
+    // 23,980 before and 24,010 after the workers' counters were read, which say 24,002.
+    let after = sample.interfaces[0].counters_after.as_mut().unwrap();
+    after[first_queue][1] += 30;
+    let text = shown(&sample, None, 80);
+    let line = "\nsteered 24,002 = received 24,000 + dropped at the sockets 2: adds up\n";
+    assert!(text.contains(line), "{text}");
+
+    // One that was steered before is missing after all.
+    sample.interfaces[0].counters.as_mut().unwrap()[first_queue][1] += 23;
+    let text = shown(&sample, None, 80);
+    let line = "\nsteered 24,003 != received 24,000 + dropped at the sockets 2: 1 missing\n";
+    assert!(text.contains(line), "{text}");
 }
