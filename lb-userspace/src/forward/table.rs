@@ -128,7 +128,7 @@ pub struct Table {
 impl Table {
     /// Builds the table for a configuration with all backends usable.
     ///
-    /// Fills a lookup table for each pool: milliseconds for ten backends, most of a second for a thousand.
+    /// Fills a lookup table for each pool: milliseconds for ten backends, a third of a second for a thousand.
     pub fn new(config: &Config) -> Self {
         let key = config.keys.subkey("balance");
         let mut next = 0..;
