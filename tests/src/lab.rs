@@ -221,10 +221,43 @@ impl Lab {
             // Packets that start here would carry unfinished checksums over the wire; and a frame that XDP redirects
             // is received only by an end with GRO or an XDP program.
             host.run("ethtool", &format!("-K {name} tx off gro on"))?;
+            self.spread(host, name)?;
             host.ip(&format!("link set {name} up"))?;
         }
         Ok(())
     }
+
+    /// Spreads what an interface sends over its queues by the CPU that sends, also what a router passes on. A NIC would
+    /// do it by addresses and ports, which a test cannot choose so that all queues get something.
+    fn spread(&self, host: &Host, interface: &str) -> Result<()> {
+        if self.queues == 1 {
+            return Ok(());
+        }
+        for queue in 0..self.queues {
+            let cpus = (0..possible_cpus().min(32)).filter(|cpu| cpu % self.queues == queue);
+            let mask = cpus.fold(0_u32, |mask, cpu| mask | 1 << cpu);
+            // The settings are in sysfs, of which each network namespace has its own.
+            let file = format!("/sys/class/net/{interface}/queues/tx-{queue}/xps_cpus");
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", host.namespace()]);
+            command.args(["sh", "-c", &format!("echo {mask:x} > {file}")]);
+            host::run(&mut command)?;
+        }
+        Ok(())
+    }
+}
+
+/// How many CPUs there are for us.
+pub fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// How many CPUs the kernel counts with.
+fn possible_cpus() -> u32 {
+    let ranges = std::fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
+    let last = ranges.trim().rsplit([',', '-']).next();
+    last.and_then(|last| last.parse().ok())
+        .map_or(1, |last: u32| last + 1)
 }
 
 impl Drop for Lab {

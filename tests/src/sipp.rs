@@ -11,7 +11,12 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 
-use crate::{host::Host, lab::Lab, process::Process, wait::until};
+use crate::{
+    host::Host,
+    lab::{Lab, cpus},
+    process::Process,
+    wait::until,
+};
 
 /// A scenario: a file in `scenarios/`, by its name without `.xml`.
 #[derive(Clone, Debug)]
@@ -70,8 +75,9 @@ pub struct Plan {
     pub rate: u32,
     /// Length of each `<pause/>` in milliseconds.
     pub pause_ms: u32,
-    /// The only CPU that it may use. A veth pair spreads packets over its queues by the CPU that sends.
-    pub cpu: Option<usize>,
+    /// The only CPU that it may use, counted round: the lab's wires spread packets over queues by the CPU that sends,
+    /// and a program that moved between them would overtake itself.
+    pub cpu: usize,
     /// Write every message to a file, for [`Sipp::messages`].
     pub log_messages: bool,
 }
@@ -102,14 +108,14 @@ impl Plan {
             calls: None,
             rate: 10,
             pause_ms: 100,
-            cpu: None,
+            cpu: 0,
             log_messages: false,
         }
     }
 
     /// Runs on that CPU alone.
     pub fn on_cpu(mut self, cpu: usize) -> Self {
-        self.cpu = Some(cpu);
+        self.cpu = cpu;
         self
     }
 
@@ -149,14 +155,9 @@ impl Sipp {
             errors: file("errors.log"),
             messages: file("messages.log"),
         };
-        let mut command = match plan.cpu {
-            Some(cpu) => {
-                let mut command = Command::new("taskset");
-                command.args(["--cpu-list", &cpu.to_string(), "sipp"]);
-                command
-            }
-            None => Command::new("sipp"),
-        };
+        let mut command = Command::new("taskset");
+        let cpu = plan.cpu % cpus();
+        command.args(["--cpu-list", &cpu.to_string(), "sipp"]);
         let scenario = plan.scenario.write(dir)?;
         command.current_dir(dir).arg("-sf").arg(&scenario);
         command

@@ -119,7 +119,9 @@ fn play(lab: &Lab, family: Family, number: usize, case: &Case) {
     let name = format!("{number}-{family:?}-{}", case.caller);
     let mut servers: Vec<Sipp> = (0..SERVERS)
         .map(|server| {
-            let plan = Plan::server(scenario(case.server), lab.server(family, server)).logging();
+            let plan = Plan::server(scenario(case.server), lab.server(family, server))
+                .on_cpu(server)
+                .logging();
             Sipp::start(lab, &lab.servers, &format!("{name}-server{server}"), &plan)
                 .expect("a server")
         })

@@ -24,6 +24,10 @@ fn a_killed_process_leaves_no_black_hole_and_a_restarted_one_goes_on() {
     }
     let _alone = alone();
     let lab = Lab::new(Shape::TwoArmed, 2).expect("a lab");
+    // The load alone would use up what the kernel allows of ICMP errors.
+    lab.edge
+        .sysctl("ipv4/icmp_ratelimit", "0")
+        .expect("a setting");
     let mut siplb = Siplb::start(&lab, &Options::new(DataPath::Native)).expect("siplb");
     let mut servers: Vec<Sipp> = (0..3)
         .map(|number| {

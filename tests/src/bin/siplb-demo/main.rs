@@ -179,7 +179,7 @@ fn start_servers(lab: &Lab) -> Result<Vec<Sipp>> {
             lab,
             &lab.servers,
             &format!("server{}", number + 1),
-            &plan.on_cpu(cpu(number)),
+            &plan.on_cpu(number),
         )
     });
     servers.collect()
@@ -205,16 +205,10 @@ fn start_callers(lab: &Lab, arguments: &Arguments) -> Result<Vec<Sipp>> {
             rate,
         );
         plan.pause_ms = CALL_LENGTH_MS;
-        let plan = plan.on_cpu(cpu(number as usize));
+        let plan = plan.on_cpu(number as usize);
         Sipp::start(lab, &lab.client, &format!("caller{}", number + 1), &plan)
     });
     callers.collect()
-}
-
-/// Spreads programs over the CPUs: a veth pair spreads packets over its queues by the CPU that sends.
-fn cpu(number: usize) -> usize {
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    number % cpus
 }
 
 /// Shows a picture every second until all calls are over.
