@@ -235,12 +235,12 @@ impl Checker {
             &at.key("stale_after"),
             text.stale_after,
             Wanted::new(
-                "a duration from 50ms to 10s",
+                "a duration from 100ms to 10s",
                 "a number and a unit, such as 250ms or 2s",
             ),
             |text| {
                 super::duration::parse(text)
-                    .filter(|time| (50..=10_000).contains(&time.as_millis()))
+                    .filter(|time| (100..=10_000).contains(&time.as_millis()))
             },
         );
         let debug_log = fields.yes_or_no(&at.key("debug_log"), text.debug_log);

@@ -322,12 +322,12 @@ fn numbers_and_words_outside_their_range() {
         (
             "stale_after: 250",
             35,
-            "stale_after: 250 is not a duration from 50ms to 10s; write a number and a unit, such as 250ms or 2s",
+            "stale_after: 250 is not a duration from 100ms to 10s; write a number and a unit, such as 250ms or 2s",
         ),
         (
             "stale_after: 1m",
             35,
-            "stale_after: \"1m\" is not a duration from 50ms to 10s; write a number and a unit, such as 250ms or 2s",
+            "stale_after: \"1m\" is not a duration from 100ms to 10s; write a number and a unit, such as 250ms or 2s",
         ),
     ];
     for (text, column, what) in cases {

@@ -134,7 +134,8 @@ impl DataPath {
         }
     }
 
-    /// Takes the XDP programs off the interfaces.
+    /// Takes the XDP programs off the interfaces. Dropping does the same, so that a node that fails to start leaves none
+    /// behind.
     pub(super) fn detach(&self) {
         let programs = std::mem::take(
             &mut *self
@@ -147,6 +148,12 @@ impl DataPath {
                 log::error!("{error:#}");
             }
         }
+    }
+}
+
+impl Drop for DataPath {
+    fn drop(&mut self) {
+        self.detach();
     }
 }
 
