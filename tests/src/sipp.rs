@@ -166,6 +166,8 @@ impl Sipp {
             .args(["-d", &plan.pause_ms.to_string()])
             .args(["-r", &plan.rate.to_string()])
             .args(["-nostdin", "-fd", "1", "-timeout_error", "-l", "10000"])
+            // Its default of 64 kB is some fifty messages: on a busy machine SIPp itself would lose the next ones.
+            .args(["-buff_size", "4000000"])
             .arg("-trace_stat")
             .arg("-stf")
             .arg(&files.statistics)
