@@ -8,7 +8,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -27,6 +27,8 @@ use crate::{
 
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How old levels in the statistics can be.
+const BOOKS_AGE: Duration = Duration::from_millis(500);
 
 /// How siplb gets its datagrams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,12 +268,24 @@ impl Siplb {
         }
     }
 
-    /// Stops it in the ordinary way (SIGTERM).
+    /// Stops it in the ordinary way (SIGTERM), after a look at its books: every datagram that came in has been decided
+    /// on, and every frame of its memory is somewhere.
     ///
     /// # Errors
     ///
-    /// When it does not end within seconds or not with status 0; the message has what it printed.
+    /// When its books are wrong, or when it does not end within seconds or not with status 0; the message has what it printed.
     pub fn stop(&mut self) -> Result<()> {
+        // Levels are written a few times a second: the books have to be right, and stay so until they are fresh.
+        let fresh = Instant::now() + BOOKS_AGE;
+        self.settled(
+            "datagrams to be decided and frames to be accounted for",
+            |totals| {
+                let (accounted, total) = totals.frames();
+                totals.received() == totals.decided()
+                    && accounted == total
+                    && Instant::now() > fresh
+            },
+        )?;
         let status = self.process.stop()?;
         ensure!(
             status.success(),

@@ -5,7 +5,8 @@ use std::{net::SocketAddr, time::Duration};
 use siplb_lab::{
     Family, Lab, Shape, Siplb, can_run,
     message::{Peer, request, respond},
-    siplb::{DataPath, Options},
+    siplb::{DataPath, Options, Totals},
+    until,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -60,6 +61,7 @@ fn check_family(lab: &Lab, siplb: &Siplb, family: Family) {
         Family::V4 => 20 + 8,
         Family::V6 => 40 + 8,
     };
+    over_af_xdp_if_at_all(siplb, &caller, &server, vip);
     for (name, length) in [
         ("small", 600),
         ("outgrows", 1480 - headers),
@@ -108,6 +110,27 @@ fn check_family(lab: &Lab, siplb: &Siplb, family: Family) {
         assert_eq!(response.matches("\r\nVia:").count(), 1, "{response}");
     }
     siplb.status().expect("still there");
+}
+
+/// Sends small messages until they go both ways over AF_XDP: the MAC addresses are known then.
+fn over_af_xdp_if_at_all(siplb: &Siplb, caller: &Peer, server: &Peer, vip: SocketAddr) {
+    let from = caller.address().expect("an address");
+    let sent = || {
+        let totals = Totals::of(&siplb.statistics().expect("statistics"));
+        (totals.counter("rx_af_xdp") > 0).then(|| totals.counter("tx_af_xdp"))
+    };
+    until("small messages to go over AF_XDP", TIMEOUT, || {
+        let before = sent();
+        caller
+            .send(request("INVITE", from, vip, "first", "", ""), vip)
+            .expect("sent");
+        let (invite, _) = server.expect(TIMEOUT).expect("the INVITE");
+        server.send(respond(&invite, "200 OK"), vip).expect("sent");
+        caller.expect(TIMEOUT).expect("the response");
+        let is_socket = sent().is_none();
+        (is_socket || sent() >= before.map(|before| before + 2)).then_some(())
+    })
+    .expect("AF_XDP");
 }
 
 fn invite_of_length(from: SocketAddr, vip: SocketAddr, call_id: &str, length: usize) -> String {
