@@ -230,11 +230,15 @@ fn a_stale_neighbour_in_use_is_checked() {
     net.us
         .sysctl("ipv4/neigh/left/delay_first_probe_time", "1")
         .expect("a setting");
-    net.ip("neighbour add 10.0.1.2 lladdr 02:00:00:00:0f:0f dev left nud stale");
     net.ip("neighbour add 10.0.2.2 lladdr 02:00:00:00:0f:0f dev right nud stale");
+    net.ip("neighbour add 10.0.1.2 lladdr 02:00:00:00:0f:0f dev left nud stale");
     let mac = |table: &NextHops, destination: &str| {
         table.lookup(ip(destination)).map(|hop| hop.destination_mac)
     };
+    let wrong = Ok([2, 0, 0, 0, 15, 15]);
+    // The second to come: with it both are there.
+    let known = |table: &NextHops| mac(table, "10.0.1.2") == wrong;
+    assert!(net.watcher.wait_for(TIMEOUT, known));
     // Looking at one of them is what makes the difference: its wrong MAC address is found out and forgotten, and the
     // kernel socket will resolve it with the next datagram.
     let found_out = |table: &NextHops| mac(table, "10.0.1.2") == Err(Miss::NoNeighbour);
@@ -244,7 +248,7 @@ fn a_stale_neighbour_in_use_is_checked() {
         net.us.ip("neighbour")
     );
     let table = net.watcher.table();
-    assert_eq!(mac(&table.load(), "10.0.2.2"), Ok([2, 0, 0, 0, 15, 15]));
+    assert_eq!(mac(&table.load(), "10.0.2.2"), wrong);
 }
 
 #[test]
