@@ -156,10 +156,6 @@ impl Worker {
             if stop_by.is_none() && shared.must_stop() {
                 stop_by = Some(now + DRAIN_NS);
             }
-            if now >= gauges_at {
-                way_out.write_gauges(&mut ports);
-                gauges_at = now + GAUGES_EVERY_NS;
-            }
             let table: &Table = tables.load();
             way_out.begin();
 
@@ -183,6 +179,11 @@ impl Worker {
                 }
             }
             way_out.flush();
+            // At the end of a turn: what is in an RX ring now is a backlog.
+            if now >= gauges_at {
+                way_out.write_gauges(&mut ports);
+                gauges_at = now + GAUGES_EVERY_NS;
+            }
             way_out.stats.add(
                 if work == 0 {
                     Counter::PollIdle

@@ -12,7 +12,7 @@ use xsk_rs::{
     config::{BindFlags, Interface, LibxdpFlags, QueueSize, SocketConfig},
 };
 
-use super::umem::{TxChunk, TxPool, Umem};
+use super::umem::{TxChunk, TxPool, Umem, os_error};
 use crate::{config::ZeroCopy, sys::net};
 
 /// Descriptors handled in one turn: large enough to share the cost of a system call, small enough that the frames of a
@@ -77,9 +77,7 @@ pub fn bind(umem: &mut Umem, interface: &str, queue: u32, options: SocketOptions
         match unsafe { Socket::new(config, &umem.umem, &name, queue) } {
             Ok(parts) => break parts,
             Err(error) => {
-                let cause = std::error::Error::source(&error)
-                    .and_then(|cause| cause.downcast_ref::<io::Error>())
-                    .and_then(io::Error::raw_os_error);
+                let cause = os_error(&error);
                 if cause == Some(libc::EBUSY) && Instant::now() < deadline {
                     // Nothing announces that the kernel has let go of the queue.
                     std::thread::park_timeout(Duration::from_millis(5));

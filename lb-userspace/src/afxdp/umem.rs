@@ -22,6 +22,14 @@ pub fn chunk_size_for_mtu(mtu: u32) -> Option<u32> {
         .find(|chunk| mtu <= chunk - HEADROOM_BYTES - ETHERNET_BYTES)
 }
 
+/// What the kernel said, from below xsk-rs' own words.
+pub(super) fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    error
+        .source()?
+        .downcast_ref::<std::io::Error>()?
+        .raw_os_error()
+}
+
 /// Chunks of one worker that belong to nobody yet.
 pub struct Umem {
     pub(super) umem: XskUmem,
@@ -45,12 +53,21 @@ impl Umem {
             .build()
             .map_err(|error| anyhow!("{error}"))?;
         let count = NonZeroU32::new(chunks).context("datapath.chunks is 0")?;
-        let (umem, unassigned) = XskUmem::new(config, count, false).with_context(|| {
-            format!(
-                "UMEM of {chunks} chunks of {chunk_bytes} bytes; where the kernel says \"No buffer space\" the process \
-                 needs CAP_IPC_LOCK or LimitMEMLOCK={}",
-                u64::from(chunks) * u64::from(chunk_bytes)
-            )
+        let (umem, unassigned) = XskUmem::new(config, count, false).map_err(|error| {
+            let remedy = match os_error(&error) {
+                Some(libc::EPERM) => {
+                    "making AF_XDP sockets needs CAP_NET_RAW; run as root or by the systemd unit"
+                        .to_owned()
+                }
+                Some(libc::ENOBUFS | libc::ENOMEM) => format!(
+                    "locking {} bytes of memory needs CAP_IPC_LOCK or a higher LimitMEMLOCK",
+                    u64::from(chunks) * u64::from(chunk_bytes)
+                ),
+                _ => "see `dmesg`".to_owned(),
+            };
+            anyhow!(error)
+                .context(remedy)
+                .context(format!("UMEM of {chunks} chunks of {chunk_bytes} bytes"))
         })?;
         Ok(Self {
             umem,
