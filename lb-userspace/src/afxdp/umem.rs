@@ -105,7 +105,8 @@ impl Umem {
 }
 
 /// A chunk to send from: the only handle to its memory. It comes from [`TxPool::take`] and goes to
-/// [`super::Sender::enqueue`] or back by [`TxPool::give_back`].
+/// [`super::Sender::enqueue`] or back by [`TxPool::give_back`], of the same UMEM: a worker has one, and its chunks never
+/// leave it.
 #[derive(Debug)]
 #[must_use = "a chunk that is dropped is lost to the pool"]
 pub struct TxChunk(pub(super) FrameDesc);
@@ -143,7 +144,7 @@ impl TxPool {
     /// The memory of a chunk, from where the Ethernet header goes to the chunk's end.
     #[inline]
     pub fn memory<'a>(&'a mut self, chunk: &'a mut TxChunk) -> &'a mut [u8] {
-        // SAFETY: the descriptor is of this UMEM, and its handle is the only one: `TxChunk` is not `Clone`, comes from the
+        // SAFETY: the descriptor is of this UMEM, since a worker has one pool and keeps its chunks; its handle is the only one: `TxChunk` is not `Clone`, comes from the
         // list of free chunks, and `Sender::enqueue` takes it by value. So neither the kernel nor anybody else uses the
         // memory while the slice, which borrows the handle, lives.
         unsafe {
