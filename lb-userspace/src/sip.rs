@@ -17,7 +17,9 @@ mod via;
 
 pub use fault::Fault;
 pub use headers::{HeaderField, Lines, MAX_HEADER_FIELDS, Name};
-pub use message::{MAX_FORWARDS_DIGITS, MAX_ROUTE_FIELDS, MaxForwards, Message, NotSip, read};
+pub use message::{
+    MAX_CONTACT_FIELDS, MAX_FORWARDS_DIGITS, MAX_ROUTE_FIELDS, MaxForwards, Message, NotSip, read,
+};
 pub use method::Method;
 pub use name_addr::NameAddr;
 pub use span::Span;

@@ -1,4 +1,4 @@
-//! Changes to a payload, gathered in order and applied in one pass.
+//! Changes to a payload, gathered, put in order and applied in one pass.
 
 use lb_common::checksum;
 
@@ -11,7 +11,10 @@ const ARENA_LEN: usize = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EditsFull;
 
-/// Edits of one payload, ascending and without overlap. Of fixed size: never allocates.
+/// Edits of one payload. Of fixed size: never allocates.
+///
+/// They are gathered in any order, since header fields come in any order; [`Edits::finish`] puts them in the order of
+/// the payload once, and only then they can be applied.
 #[derive(Clone, Debug)]
 pub struct Edits {
     edits: [Edit; MAX_EDITS],
@@ -69,25 +72,18 @@ impl Edits {
         self.arena_len = 0;
     }
 
-    /// Adds an edit behind all others: replace `removed` bytes at `offset` of the payload by `inserted`.
+    /// Adds an edit: replace `removed` bytes at `offset` of the payload by `inserted`. Of two edits at one place without
+    /// removal the one that came first stands first.
     ///
     /// # Errors
     ///
-    /// [`EditsFull`] when there is no room for it or the one before it reaches beyond `offset`. The edits are then of no
-    /// use until they are cleared.
+    /// [`EditsFull`] when there is no room for it. The edits are then of no use until they are cleared.
     pub fn push(
         &mut self,
         offset: usize,
         removed: usize,
         inserted: &[u8],
     ) -> Result<(), EditsFull> {
-        if self
-            .as_slice()
-            .last()
-            .is_some_and(|last| last.end() > offset)
-        {
-            return Err(EditsFull);
-        }
         let slot = self.edits.get_mut(self.len).ok_or(EditsFull)?;
         let text_start = self.arena_len as u16;
         *slot = Edit {
@@ -98,6 +94,40 @@ impl Edits {
         };
         self.len += 1;
         self.append(inserted)
+    }
+
+    /// Puts the edits in the order of the payload. Nothing is added after it.
+    ///
+    /// # Errors
+    ///
+    /// [`EditsFull`] when one touches bytes that another one removes. The edits are then of no use until they are
+    /// cleared.
+    pub fn finish(&mut self) -> Result<(), EditsFull> {
+        let edits = &mut self.edits[..self.len];
+        // Few, and nearly in order: insertion wins, and keeps what came first at one place first.
+        for sorted in 1..edits.len() {
+            let mut at = sorted;
+            while at > 0 && edits[at - 1].offset > edits[at].offset {
+                edits.swap(at - 1, at);
+                at -= 1;
+            }
+        }
+        match edits
+            .windows(2)
+            .all(|pair| pair[0].end() <= pair[1].offset())
+        {
+            true => Ok(()),
+            false => Err(EditsFull),
+        }
+    }
+
+    /// True when the edits together change the length by an odd number.
+    pub fn is_odd(&self) -> bool {
+        let removed = self
+            .as_slice()
+            .iter()
+            .fold(0, |sum, edit| sum ^ edit.removed);
+        (self.arena_len ^ removed as usize) % 2 == 1
     }
 
     /// Adds to the text of the last edit.
@@ -229,6 +259,11 @@ mod tests {
         for (offset, removed, inserted) in wanted {
             edits.push(*offset, *removed, inserted).unwrap();
         }
+        edits.finish().unwrap();
+        assert_eq!(
+            edits.is_odd(),
+            (naive(input, wanted).len() + input.len()) % 2 == 1
+        );
         let want = naive(input, wanted);
         assert_eq!(edits.output_len(input.len()), want.len());
         let mut output = vec![0; want.len()];
@@ -272,8 +307,28 @@ mod tests {
         assert!(edits.is_empty());
         edits.push(5, 2, &[b'x'; ARENA_LEN]).unwrap();
         assert_eq!(edits.append(b"x"), Err(EditsFull));
-        assert_eq!(edits.push(6, 0, b""), Err(EditsFull));
-        assert_eq!(edits.push(7, 0, b""), Ok(()));
+        edits.push(7, 0, b"").unwrap();
+        assert_eq!(edits.finish(), Ok(()));
+        edits.push(6, 0, b"").unwrap();
+        assert_eq!(edits.finish(), Err(EditsFull));
+    }
+
+    #[test]
+    fn edits_come_in_any_order() {
+        let mut edits = Edits::new();
+        for (offset, removed, text) in [
+            (4, 1, "4"),
+            (0, 0, "a"),
+            (2, 1, "2"),
+            (0, 0, "b"),
+            (6, 0, "c"),
+        ] {
+            edits.push(offset, removed, text.as_bytes()).unwrap();
+        }
+        edits.finish().unwrap();
+        let mut output = [0; 16];
+        let len = edits.apply(b"012345", &mut output).unwrap();
+        assert_eq!(&output[..len], b"ab012345c");
     }
 
     #[test]

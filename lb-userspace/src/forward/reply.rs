@@ -42,16 +42,16 @@ pub(super) fn write(
     reply.extend_from_slice(status.reason.as_bytes());
     reply.extend_from_slice(b"\r\n");
     put_vias(request, stamp, reply);
-    if let Some((from, _)) = message.from {
+    if let Some(from) = message.from {
         put_line(bytes, from, reply);
     }
-    if let Some((to, name_addr)) = message.to {
-        put_to(bytes, to, name_addr.and_then(|to| to.tag), to_tag, reply);
+    if let Some(to) = message.to {
+        put_to(bytes, to, message.to_tag_parameter(), to_tag, reply);
     }
     if let Some(call_id) = message.call_id {
         put_line(bytes, call_id, reply);
     }
-    if let Some((cseq, _)) = message.cseq {
+    if let Some(cseq) = message.cseq {
         put_line(bytes, cseq, reply);
     }
     reply.extend_from_slice(b"Content-Length: 0\r\n\r\n");

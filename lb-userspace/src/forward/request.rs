@@ -247,7 +247,7 @@ impl Request<'_> {
             sent_by_host: via.host.of(self.bytes),
             sent_by_port: via.effective_port(),
             call_id: text(self.message.call_id.map(|field| field.value)),
-            cseq: self.message.cseq.map_or(0, |(_, number)| number),
+            cseq: self.message.cseq_number().unwrap_or(0),
             from_tag: text(self.message.from_tag()),
             request_uri: self.uri.of(self.bytes),
         }

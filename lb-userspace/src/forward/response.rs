@@ -37,7 +37,8 @@ pub(super) fn decide(
         Some(next) => Span::new(via.value.start(), next),
         None => message.via_line,
     };
-    if edits.push(removed.start(), removed.len(), b"").is_err() {
+    let pushed = edits.push(removed.start(), removed.len(), b"");
+    if pushed.and_then(|()| edits.finish()).is_err() {
         return Verdict::without_sending(Outcome::NoRoomForEdits);
     }
     Verdict {

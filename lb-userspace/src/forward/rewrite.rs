@@ -22,17 +22,6 @@ pub(super) struct Rewrite<'a> {
     pub record_route: Option<FlowToken>,
 }
 
-/// Most edits besides those in front: two in the Via, Max-Forwards, one for each Route header field.
-const MAX_PIECES: usize = 3 + MAX_ROUTE_FIELDS;
-
-/// One edit before it is sorted in.
-#[derive(Clone, Copy, Default)]
-struct Piece<'a> {
-    offset: usize,
-    removed: usize,
-    text: &'a [u8],
-}
-
 /// Writes all edits of a request (RFC 3261 §16.6).
 ///
 /// Via, Record-Route and a Max-Forwards that was missing go right behind the start line: there they are on top for
@@ -60,22 +49,11 @@ pub(super) fn request(
     if let Some(flow) = &rewrite.record_route {
         put_record_route(rewrite, flow, edits)?;
     }
-    let mut hops = [0; MAX_DIGITS + 1];
-    let mut pieces = [Piece::default(); MAX_PIECES];
-    let mut len = 0;
-    let mut add = |piece| {
-        if let Some(slot) = pieces.get_mut(len) {
-            *slot = piece;
-            len += 1;
-        }
-    };
     match message.max_forwards {
         Some(max_forwards) => {
-            add(Piece {
-                offset: max_forwards.digits.start(),
-                removed: max_forwards.digits.len(),
-                text: one_less(rewrite.request.bytes, max_forwards, blank, &mut hops),
-            });
+            let mut hops = [0; MAX_DIGITS + 1];
+            let text = one_less(rewrite.request.bytes, max_forwards, blank, &mut hops);
+            edits.push(max_forwards.digits.start(), max_forwards.digits.len(), text)?;
         }
         None => {
             // RFC 3261 §16.6 step 3: 70 when there was none.
@@ -85,26 +63,12 @@ pub(super) fn request(
         }
     }
     for edit in stamp.edits() {
-        add(Piece {
-            offset: edit.offset,
-            removed: edit.removed,
-            text: edit.text.as_slice(),
-        });
+        edits.push(edit.offset, edit.removed, edit.text.as_slice())?;
     }
     for removal in rewrite.removals.iter().flatten() {
-        add(Piece {
-            offset: removal.start(),
-            removed: removal.len(),
-            text: b"",
-        });
+        edits.push(removal.start(), removal.len(), b"")?;
     }
-    let pieces = &mut pieces[..len];
-    // Header fields come in any order.
-    pieces.sort_unstable_by_key(|piece| piece.offset);
-    for piece in pieces {
-        edits.push(piece.offset, piece.removed, piece.text)?;
-    }
-    Ok(())
+    edits.finish()
 }
 
 /// Our Via: transaction id in the branch, and the MAC that lets a response pass to `stamp.target` only.

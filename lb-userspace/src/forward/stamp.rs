@@ -139,6 +139,7 @@ mod tests {
                     .push(edit.offset, edit.removed, edit.text.as_slice())
                     .unwrap();
             }
+            edits.finish().unwrap();
             let mut output = vec![0; edits.output_len(bytes.len())];
             edits.apply(bytes, &mut output).unwrap();
             String::from_utf8(output).unwrap()

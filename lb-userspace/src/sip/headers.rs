@@ -25,6 +25,10 @@ pub enum Name {
     Cseq,
     /// `Max-Forwards`.
     MaxForwards,
+    /// `Contact`, `m`.
+    Contact,
+    /// `Content-Type`, `c`.
+    ContentType,
     /// `Content-Length`, `l`.
     ContentLength,
     /// Any other.
@@ -43,13 +47,18 @@ impl Name {
             (1, b'f') => return Self::From,
             (1, b't') => return Self::To,
             (1, b'i') => return Self::CallId,
+            (1, b'm') => return Self::Contact,
+            (1, b'c') => return Self::ContentType,
             (1, b'l') => return Self::ContentLength,
             (2, b't') => (Self::To, b"To"),
             (3, b'v') => (Self::Via, b"Via"),
             (4, b'f') => (Self::From, b"From"),
             (4, b'c') => (Self::Cseq, b"CSeq"),
             (5, b'r') => (Self::Route, b"Route"),
+            // Two names of seven letters: the second one tells them apart.
+            (7, b'c') if name[1] | 0x20 == b'o' => (Self::Contact, b"Contact"),
             (7, b'c') => (Self::CallId, b"Call-ID"),
+            (12, b'c') => (Self::ContentType, b"Content-Type"),
             (12, b'm') => (Self::MaxForwards, b"Max-Forwards"),
             (14, b'c') => (Self::ContentLength, b"Content-Length"),
             _ => return Self::Other,
@@ -286,9 +295,13 @@ mod tests {
             ("content-length", Name::ContentLength),
             ("L", Name::ContentLength),
             ("Vib", Name::Other),
-            ("Contact", Name::Other),
+            ("Contact", Name::Contact),
+            ("M", Name::Contact),
+            ("content-type", Name::ContentType),
+            ("c", Name::ContentType),
+            ("Contacs", Name::Other),
             ("Record-Route", Name::Other),
-            ("m", Name::Other),
+            ("x", Name::Other),
             ("", Name::Other),
         ] {
             assert_eq!(Name::from_text(text.as_bytes()), want, "{text}");

@@ -10,6 +10,9 @@ use super::{
 /// Most Route header fields that are looked at; [`Message::routes`] holds the first ones.
 pub const MAX_ROUTE_FIELDS: usize = 4;
 
+/// Most Contact header fields that are looked at; [`Message::contacts`] holds the first ones.
+pub const MAX_CONTACT_FIELDS: usize = 4;
+
 /// Most digits of Max-Forwards: more than leading zeros out of habit need.
 pub const MAX_FORWARDS_DIGITS: usize = 8;
 
@@ -45,16 +48,30 @@ pub struct Message {
     pub next_via: Option<Via>,
     /// The first Route header fields, in order. Empty in a response.
     pub routes: [Option<HeaderField>; MAX_ROUTE_FIELDS],
-    /// From, as a line and as read. The fields from here to `max_forwards` are only filled for a request.
-    pub from: Option<(HeaderField, Option<NameAddr>)>,
-    /// To, as a line and as read.
-    pub to: Option<(HeaderField, Option<NameAddr>)>,
+    /// The first Contact header fields, in order. Their values are not read.
+    pub contacts: [Option<HeaderField>; MAX_CONTACT_FIELDS],
+    /// From.
+    pub from: Option<HeaderField>,
+    /// To.
+    pub to: Option<HeaderField>,
+    /// URI and tag of From; `None` when it cannot be read.
+    from_value: Option<NameAddr>,
+    /// URI and tag of To; `None` when it cannot be read.
+    to_value: Option<NameAddr>,
     /// Call-ID, its value trimmed.
     pub call_id: Option<HeaderField>,
-    /// CSeq and its number.
-    pub cseq: Option<(HeaderField, u32)>,
-    /// Max-Forwards, when there is one.
+    /// CSeq.
+    pub cseq: Option<HeaderField>,
+    /// Number of CSeq; 0 when it cannot be read.
+    cseq_number: u32,
+    /// Max-Forwards of a request, when there is one.
     pub max_forwards: Option<MaxForwards>,
+    /// Content-Type.
+    pub content_type: Option<HeaderField>,
+    /// Content-Length; its value is digits when there is no fault.
+    pub content_length: Option<HeaderField>,
+    /// What follows the empty line, as far as Content-Length reaches (RFC 3261 §18.3); `None` when no empty line came.
+    pub body: Option<Span>,
     /// The first thing found wrong.
     pub fault: Option<Fault>,
 }
@@ -84,17 +101,25 @@ pub fn read(bytes: &[u8]) -> Result<Message, NotSip> {
             via_line: Span::default(),
             next_via: None,
             routes: [None; MAX_ROUTE_FIELDS],
+            contacts: [None; MAX_CONTACT_FIELDS],
             from: None,
             to: None,
+            from_value: None,
+            to_value: None,
             call_id: None,
             cseq: None,
+            cseq_number: 0,
             max_forwards: None,
+            content_type: None,
+            content_length: None,
+            body: None,
             fault,
         },
         max_forwards_seen: false,
-        content_length: None,
+        length: None,
         via_fields: 0,
         route_fields: 0,
+        contact_fields: 0,
     };
     let mut lines = Lines::new(bytes, line.next);
     for item in lines.by_ref() {
@@ -111,9 +136,10 @@ struct Reader<'a> {
     bytes: &'a [u8],
     message: Message,
     max_forwards_seen: bool,
-    content_length: Option<Option<u32>>,
+    length: Option<u32>,
     via_fields: usize,
     route_fields: usize,
+    contact_fields: usize,
 }
 
 impl Reader<'_> {
@@ -130,24 +156,28 @@ impl Reader<'_> {
         match field.name {
             Name::Via => self.via(field),
             Name::ContentLength => self.content_length(field),
-            Name::Other => {}
-            // A response is routed by its Vias alone.
-            _ if !self.is_request() => {}
-            Name::Route => {
-                if let Some(slot) = self.message.routes.get_mut(self.route_fields) {
+            Name::ContentType => {
+                self.message.content_type.get_or_insert(field);
+            }
+            Name::Contact => {
+                if let Some(slot) = self.message.contacts.get_mut(self.contact_fields) {
                     *slot = Some(field);
-                    self.route_fields += 1;
+                    self.contact_fields += 1;
                 }
             }
             Name::From => {
-                let from = self.name_addr(field, Fault::From);
                 self.single(self.message.from.is_some());
-                self.message.from.get_or_insert((field, from));
+                if self.message.from.is_none() {
+                    self.message.from = Some(field);
+                    self.message.from_value = self.name_addr(field, Fault::From);
+                }
             }
             Name::To => {
-                let to = self.name_addr(field, Fault::To);
                 self.single(self.message.to.is_some());
-                self.message.to.get_or_insert((field, to));
+                if self.message.to.is_none() {
+                    self.message.to = Some(field);
+                    self.message.to_value = self.name_addr(field, Fault::To);
+                }
             }
             Name::CallId => {
                 if field.value.is_empty() {
@@ -157,7 +187,14 @@ impl Reader<'_> {
                 self.message.call_id.get_or_insert(field);
             }
             Name::Cseq => self.cseq(field),
-            Name::MaxForwards => self.max_forwards(field),
+            Name::Route if self.is_request() => {
+                if let Some(slot) = self.message.routes.get_mut(self.route_fields) {
+                    *slot = Some(field);
+                    self.route_fields += 1;
+                }
+            }
+            Name::MaxForwards if self.is_request() => self.max_forwards(field),
+            Name::Other | Name::Route | Name::MaxForwards => {}
         }
     }
 
@@ -199,7 +236,8 @@ impl Reader<'_> {
 
     fn name_addr(&mut self, field: HeaderField, fault: Fault) -> Option<NameAddr> {
         let value = NameAddr::parse(self.bytes, field.value).filter(|value| value.next.is_none());
-        if value.is_none() {
+        // A response is routed by its Vias alone: what its From and To look like is no business of ours.
+        if value.is_none() && self.is_request() {
             self.note(fault);
         }
         value
@@ -213,19 +251,18 @@ impl Reader<'_> {
         let method_start = skip_lws(self.bytes, digits_end, end);
         let method = &self.bytes[method_start..end];
         let number = parse_number(&self.bytes[start..digits_end], i32::MAX as u32);
-        match (number, self.message.start_line) {
-            (Some(_), StartLine::Request { name, .. })
-                if method_start > digits_end && method.iter().all(|byte| is_token(*byte)) =>
-            {
-                if method != name.of(self.bytes) {
-                    self.note(Fault::CseqMethod);
-                }
+        let is_method = method_start > digits_end && method.iter().all(|byte| is_token(*byte));
+        match self.message.start_line {
+            _ if number.is_none() || !is_method || method.is_empty() => self.note(Fault::Cseq),
+            StartLine::Request { name, .. } if method != name.of(self.bytes) => {
+                self.note(Fault::CseqMethod);
             }
-            _ => self.note(Fault::Cseq),
+            _ => {}
         }
-        self.message
-            .cseq
-            .get_or_insert((field, number.unwrap_or(0)));
+        if self.message.cseq.is_none() {
+            self.message.cseq = Some(field);
+            self.message.cseq_number = number.unwrap_or(0);
+        }
     }
 
     fn max_forwards(&mut self, field: HeaderField) {
@@ -244,37 +281,39 @@ impl Reader<'_> {
     }
 
     fn content_length(&mut self, field: HeaderField) {
-        self.single(self.content_length.is_some());
+        self.single(self.message.content_length.is_some());
         let length = parse_number(field.value.of(self.bytes), u32::MAX);
         if length.is_none() {
             self.note(Fault::ContentLength);
         }
-        self.content_length.get_or_insert(length);
+        if self.message.content_length.is_none() {
+            self.message.content_length = Some(field);
+            self.length = length;
+        }
     }
 
     /// What can only be said when all header fields were seen. `body` is the offset after the empty line.
     fn finish(mut self, body: Option<usize>) -> Message {
-        match (body, self.content_length) {
-            (None, _) => self.note(Fault::NoEmptyLine),
-            (Some(body), Some(Some(length))) if length as usize > self.bytes.len() - body => {
-                self.note(Fault::BodyTooShort);
-            }
-            // A shorter body than the datagram: RFC 3261 §18.3 has the rest ignored, and so do we. It is not cut off.
-            _ => {}
-        }
-        if self.via_fields == 0 {
-            self.note(Fault::MissingVia);
-        }
-        if self.is_request() {
-            for (missing, fault) in [
-                (self.message.from.is_none(), Fault::MissingFrom),
-                (self.message.to.is_none(), Fault::MissingTo),
-                (self.message.call_id.is_none(), Fault::MissingCallId),
-                (self.message.cseq.is_none(), Fault::MissingCseq),
-            ] {
-                if missing {
-                    self.note(fault);
+        match body {
+            None => self.note(Fault::NoEmptyLine),
+            Some(body) => {
+                let there = self.bytes.len() - body;
+                let length = self.length.map_or(there, |length| length as usize);
+                if length > there {
+                    self.note(Fault::BodyTooShort);
                 }
+                self.message.body = Some(Span::new(body, body + length.min(there)));
+            }
+        }
+        for (missing, fault) in [
+            (self.via_fields == 0, Fault::MissingVia),
+            (self.message.from.is_none(), Fault::MissingFrom),
+            (self.message.to.is_none(), Fault::MissingTo),
+            (self.message.call_id.is_none(), Fault::MissingCallId),
+            (self.message.cseq.is_none(), Fault::MissingCseq),
+        ] {
+            if missing {
+                self.note(fault);
             }
         }
         self.message
@@ -290,18 +329,34 @@ impl Message {
         }
     }
 
-    /// The To tag of a request, when there is one. An empty one is none.
+    /// The To tag, when there is one. An empty one is none.
     pub fn to_tag(&self) -> Option<Span> {
-        self.to
-            .and_then(|(_, to)| to?.tag)
-            .filter(|tag| !tag.is_empty())
+        self.to_value?.tag.filter(|tag| !tag.is_empty())
     }
 
-    /// The From tag of a request, when there is one.
+    /// The value of the `tag` parameter of To, which may be empty.
+    pub(crate) fn to_tag_parameter(&self) -> Option<Span> {
+        self.to_value?.tag
+    }
+
+    /// The From tag, when there is one. An empty one is none.
     pub fn from_tag(&self) -> Option<Span> {
-        self.from
-            .and_then(|(_, from)| from?.tag)
-            .filter(|tag| !tag.is_empty())
+        self.from_value?.tag.filter(|tag| !tag.is_empty())
+    }
+
+    /// The URI in From, without angle brackets.
+    pub fn from_uri(&self) -> Option<Span> {
+        Some(self.from_value?.uri)
+    }
+
+    /// The URI in To, without angle brackets.
+    pub fn to_uri(&self) -> Option<Span> {
+        Some(self.to_value?.uri)
+    }
+
+    /// The number in CSeq, below 2^31.
+    pub fn cseq_number(&self) -> Option<u32> {
+        self.cseq.map(|_| self.cseq_number)
     }
 }
 
@@ -329,7 +384,7 @@ mod tests {
         assert_eq!(message.method(), Some(Method::Invite));
         assert_eq!(message.headers, INVITE.find("Via").unwrap());
         assert_eq!(message.call_id.unwrap().value.of(bytes), b"a84b4c76e66710");
-        assert_eq!(message.cseq.unwrap().1, 314_159);
+        assert_eq!(message.cseq_number().unwrap(), 314_159);
         assert_eq!(message.from_tag().unwrap().of(bytes), b"1");
         assert_eq!(message.to_tag(), None);
         assert_eq!(message.max_forwards.unwrap().value, 70);
@@ -467,12 +522,52 @@ mod tests {
             ("Via: x\r\nVia: SIP/2.0/UDP b\r\n", None, Some(Fault::Via)),
             ("", None, Some(Fault::MissingVia)),
         ] {
-            let text = format!("{head}X: y\r\n{vias}From: broken\r\n\r\n");
+            let text =
+                format!("{head}X: y\r\n{vias}From: broken\r\nTo: x\r\ni: y\r\nCSeq: 1 A\r\n\r\n");
             let message = read(text.as_bytes()).unwrap();
             let host = message.next_via.map(|via| via.host.of(text.as_bytes()));
             assert_eq!(host, want.map(str::as_bytes), "{text}");
             assert_eq!(message.fault, fault, "{text}");
         }
+    }
+
+    #[test]
+    fn a_response_needs_what_every_message_has() {
+        let text =
+            "SIP/2.0 200 OK\r\nv: SIP/2.0/UDP a\r\nf: x\r\nt: x\r\ni: x\r\nCSeq: 1 A\r\n\r\n";
+        for (from, to, want) in [
+            ("", "", None),
+            ("f: x\r\n", "", Some(Fault::MissingFrom)),
+            ("t: x\r\n", "", Some(Fault::MissingTo)),
+            ("i: x\r\n", "", Some(Fault::MissingCallId)),
+            ("CSeq: 1 A\r\n", "", Some(Fault::MissingCseq)),
+            ("1 A", "2147483648 A", Some(Fault::Cseq)),
+            ("1 A", "1 ", Some(Fault::Cseq)),
+            ("1 A", "1 B", None),
+        ] {
+            let text = text.replacen(from, to, 1);
+            assert_eq!(read(text.as_bytes()).unwrap().fault, want, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_body_ends_where_content_length_says() {
+        for (header, body, want) in [
+            ("Content-Length: 3", "abc", Some("abc")),
+            ("Content-Length: 2", "abc", Some("ab")),
+            ("Content-Length: 0", "abc", Some("")),
+            ("X: y", "abc", Some("abc")),
+            ("l: 3", "abc", Some("abc")),
+        ] {
+            let text = INVITE
+                .replace("Content-Length: 4", header)
+                .replace("v=0\n", body);
+            let message = read(text.as_bytes()).unwrap();
+            let got = message.body.map(|body| body.of(text.as_bytes()));
+            assert_eq!(got, want.map(str::as_bytes), "{text}");
+        }
+        let (head, _) = INVITE.split_once("\r\n\r\n").unwrap();
+        assert_eq!(read(head.as_bytes()).unwrap().body, None);
     }
 
     #[test]
