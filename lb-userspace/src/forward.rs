@@ -14,11 +14,13 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod text;
+mod trace;
 
 pub use edits::{Edits, EditsFull};
 pub use outcome::{Outcome, OutcomeClass};
 pub use reply::REPLY_GROWTH;
 pub use table::{Listener, ListenerIndex, RouteRule, Table};
+pub use trace::{Choice, ResponseTrace, RouteOwner, RouteValue, Trace};
 
 use std::net::SocketAddr;
 

@@ -36,6 +36,14 @@ macro_rules! outcomes {
                 }
             }
 
+            /// What it means, in a sentence.
+            pub fn meaning(self) -> &'static str {
+                let text = match self {
+                    $(Self::$variant => concat!($($doc),+),)+
+                };
+                text.trim_start()
+            }
+
             /// How it ends.
             pub const fn class(self) -> OutcomeClass {
                 match self {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{
-    Action, Datagram, Listener, ListenerIndex, Outcome, Scratch, Table, Verdict,
+    Action, Datagram, Listener, ListenerIndex, Outcome, RouteRule, Scratch, Table, Verdict,
     own_routes::{Lead, OwnRoutes, RouteError},
     reply::{self, Status},
     rewrite::{self, Rewrite},
@@ -54,24 +54,33 @@ pub(super) fn decide(
     message: &Message,
     scratch: &mut Scratch,
 ) -> Option<Verdict> {
-    let StartLine::Request { method, name, uri } = message.start_line else {
-        return None;
-    };
-    let request = Request {
-        table,
-        listener,
-        listener_index: datagram.listener,
-        bytes: datagram.payload,
-        message,
-        source: datagram.source,
-        method,
-        method_name: name,
-        uri,
-    };
-    Some(request.decide(scratch))
+    Some(Request::new(table, listener, datagram, message)?.decide(scratch))
 }
 
-impl Request<'_> {
+impl<'a> Request<'a> {
+    /// `None` when the message is a response.
+    pub fn new(
+        table: &'a Table,
+        listener: &'a Listener,
+        datagram: &Datagram<'a>,
+        message: &'a Message,
+    ) -> Option<Self> {
+        let StartLine::Request { method, name, uri } = message.start_line else {
+            return None;
+        };
+        Some(Self {
+            table,
+            listener,
+            listener_index: datagram.listener,
+            bytes: datagram.payload,
+            message,
+            source: datagram.source,
+            method,
+            method_name: name,
+            uri,
+        })
+    }
+
     fn decide(&self, scratch: &mut Scratch) -> Verdict {
         let Some(via) = self.message.via else {
             let outcome = match self.method {
@@ -160,29 +169,30 @@ impl Request<'_> {
             })
     }
 
-    /// The first route rule that matches, and the backend that its pool gives the Call-ID to.
-    fn distribute(&self, routes: &OwnRoutes, stamp: &Stamp) -> Result<NextHop, Refusal> {
+    /// The first route rule that matches, and its place in [`Table::routes`].
+    pub fn rule(&self) -> Option<(usize, &'a RouteRule)> {
         // A CANCEL and the ACK to a non-2xx response must go where their INVITE went (RFC 3261 §9.1, §17.1.1.3), so
         // rules see them as the INVITE that they belong to.
         let method: &[u8] = match self.method {
             Method::Ack | Method::Cancel => b"INVITE",
             _ => self.method_name.of(self.bytes),
         };
-        let rule = self
-            .table
-            .routes
-            .iter()
-            .find(|rule| rule.matches(self.listener_index, method))
-            .ok_or(Refusal::NO_RULE)?;
-        let call_id = self
-            .message
-            .call_id
-            .map_or(&[][..], |field| field.value.of(self.bytes));
-        let backend = self
-            .table
-            .pools
-            .get(rule.pool)
-            .and_then(|pool| pool.pick(call_id))
+        let mut rules = self.table.routes.iter().enumerate();
+        rules.find(|(_, rule)| rule.matches(self.listener_index, method))
+    }
+
+    /// What a pool picks a backend by: the Call-ID.
+    pub fn key(&self) -> &'a [u8] {
+        let call_id = self.message.call_id;
+        call_id.map_or(&[][..], |field| field.value.of(self.bytes))
+    }
+
+    /// The backend that the pool of the first rule that matches gives the key to.
+    fn distribute(&self, routes: &OwnRoutes, stamp: &Stamp) -> Result<NextHop, Refusal> {
+        let (_, rule) = self.rule().ok_or(Refusal::NO_RULE)?;
+        let pool = self.table.pools.get(rule.pool);
+        let backend = pool
+            .and_then(|pool| pool.pick(self.key()))
             .ok_or(Refusal::NO_BACKEND)?;
         Ok(NextHop {
             outcome: Outcome::RequestToPool,

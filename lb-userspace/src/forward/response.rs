@@ -52,13 +52,13 @@ pub(super) fn decide(
 }
 
 /// True when sent-by is the listener. Numbers count, not text: a peer may have written the address anew.
-fn is_own(listener: &Listener, bytes: &[u8], via: &Via) -> bool {
+pub(super) fn is_own(listener: &Listener, bytes: &[u8], via: &Via) -> bool {
     via.effective_port() == listener.address.port()
         && parse_ip(via.host.of(bytes)) == Some(listener.address.ip())
 }
 
 /// The branch without its magic cookie; nothing when it has none.
-fn transaction_of<'a>(bytes: &'a [u8], via: &Via) -> &'a [u8] {
+pub(super) fn transaction_of<'a>(bytes: &'a [u8], via: &Via) -> &'a [u8] {
     let branch = via.branch.map_or(&[][..], |branch| branch.of(bytes));
     match branch.split_at_checked(MAGIC_COOKIE.len()) {
         Some((cookie, transaction)) if cookie.eq_ignore_ascii_case(MAGIC_COOKIE) => transaction,

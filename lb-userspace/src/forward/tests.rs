@@ -7,3 +7,4 @@ mod properties;
 mod replies;
 mod requests;
 mod responses;
+mod trace;
