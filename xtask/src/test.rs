@@ -75,7 +75,7 @@ pub fn main(arguments: &[String]) -> Result<()> {
     }
 
     cmd::step("unit and property tests");
-    let mut unit = cargo_test(&options, &["--lib", "--bins"], &[]);
+    let mut unit = cargo_test(&options, &["--lib", "--bins", "--test", "parsers"], &[]);
     cmd::run(&mut unit)?;
     if options.harness.is_empty() {
         cmd::run(cmd::cargo().args(["test", "--workspace", "--doc"]))?;
