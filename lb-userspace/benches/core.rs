@@ -1,0 +1,68 @@
+//! How long one core takes for a message: `parse` reads it, `forward` does all that a worker does between headers in
+//! and headers out, and `calls` does so for messages that change all the time.
+//!
+//! `cargo xtask bench` runs this and prints one table. In `parse` and `forward` the processor meets the same bytes
+//! again and again and learns every branch; `calls` is what a busy worker pays.
+
+mod edge;
+
+use std::hint::black_box;
+
+use criterion::{
+    BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
+};
+use lb_userspace::sip;
+
+use edge::{CALLS, Case, Edge};
+
+fn per_message(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    cases: &[Case],
+    mut run: impl FnMut(&Case),
+) {
+    for case in cases {
+        group.throughput(Throughput::ElementsAndBytes {
+            elements: 1,
+            bytes: case.bytes.len() as u64,
+        });
+        group.bench_function(case.name, |bencher| bencher.iter(|| run(case)));
+    }
+}
+
+fn parse(criterion: &mut Criterion) {
+    let mut cases = Edge::new().cases();
+    cases.retain(Case::is_sip);
+    let mut group = criterion.benchmark_group("parse");
+    per_message(&mut group, &cases, |case| {
+        black_box(sip::read(black_box(&case.bytes)).is_ok());
+    });
+}
+
+fn forward(criterion: &mut Criterion) {
+    let mut edge = Edge::new();
+    let cases = edge.cases();
+    let mut group = criterion.benchmark_group("forward");
+    per_message(&mut group, &cases, |case| {
+        black_box(edge.handle(case));
+    });
+}
+
+fn calls(criterion: &mut Criterion) {
+    let mut edge = Edge::new();
+    let cases = edge.calls(CALLS);
+    let mut group = criterion.benchmark_group("calls");
+    group.throughput(Throughput::ElementsAndBytes {
+        elements: cases.len() as u64,
+        bytes: cases.iter().map(|case| case.bytes.len() as u64).sum(),
+    });
+    group.bench_function("forward", |bencher| {
+        bencher.iter(|| {
+            for case in &cases {
+                black_box(edge.handle(case));
+            }
+        });
+    });
+}
+
+criterion_group!(benches, parse, forward, calls);
+criterion_main!(benches);

@@ -1,0 +1,61 @@
+//! What `valgrind --tool=callgrind` counts: instructions for a message, the same on every run.
+//!
+//! `cargo xtask bench --counts` runs this and prints a table. By hand:
+//!
+//!     cargo bench -p lb-userspace --bench count --no-run
+//!     valgrind --tool=callgrind --toggle-collect='*measured*' --dump-after='*measured_parse*' \
+//!         --dump-after='*measured_forward*' target/release/deps/count-...
+//!
+//! leaves one file for each line that it prints (name, messages, bytes), in that order; `callgrind_annotate
+//! --inclusive=yes` shows where the instructions of one go.
+
+mod edge;
+
+use std::hint::black_box;
+
+use lb_userspace::sip;
+
+use edge::{CALLS, Case, Edge};
+
+#[inline(never)]
+fn measured_parse(case: &Case) {
+    black_box(sip::read(black_box(&case.bytes)).is_ok());
+}
+
+#[inline(never)]
+fn measured_forward(edge: &mut Edge, cases: &[Case]) {
+    for case in cases {
+        black_box(edge.handle(case));
+    }
+}
+
+fn main() {
+    // `cargo bench` adds `--bench`.
+    let wanted = std::env::args()
+        .skip(1)
+        .find(|argument| !argument.starts_with('-'));
+    let is_wanted = |name: &str| wanted.as_ref().is_none_or(|wanted| name.contains(wanted));
+    let mut edge = Edge::new();
+    let cases = edge.cases();
+    for case in cases.iter().filter(|case| case.is_sip()) {
+        let name = format!("parse/{}", case.name);
+        if is_wanted(&name) {
+            black_box(sip::read(&case.bytes).is_ok());
+            measured_parse(case);
+            println!("{name} 1 {}", case.bytes.len());
+        }
+    }
+    let calls = edge.calls(CALLS);
+    let groups = cases
+        .chunks(1)
+        .map(|case| (format!("forward/{}", case[0].name), case));
+    for (name, group) in groups.chain([("calls/forward".to_owned(), &calls[..])]) {
+        if is_wanted(&name) {
+            // `cases` and `calls` have handled each once, so what is set up at the first time (memchr asks the
+            // processor what it can do) is not counted.
+            measured_forward(&mut edge, group);
+            let bytes = group.iter().map(|case| case.bytes.len()).sum::<usize>();
+            println!("{name} {} {bytes}", group.len());
+        }
+    }
+}
