@@ -1,6 +1,5 @@
 //! The whole decision, datagram in and datagram out.
 
-mod corpus;
 mod dialogs;
 mod edge;
 mod properties;

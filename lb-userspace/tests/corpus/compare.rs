@@ -1,0 +1,195 @@
+//! What a forwarded request may differ in from the one that arrived, looked at with the slow reader.
+
+use std::net::SocketAddr;
+
+use super::slow::{Field, Slow, SlowVia, read};
+
+/// Says what is wrong with `output`, the request that left, as a forwarded form of `input`, which came from `source`
+/// to `vip`.
+pub fn request(
+    input: &[u8],
+    output: &[u8],
+    source: SocketAddr,
+    vip: SocketAddr,
+) -> Result<(), String> {
+    let (before, after) = (read(input), read(output));
+    same("start line", before.start_line, after.start_line)?;
+    same("line ends in front", b"", after.leading)?;
+    same("body", before.rest, after.rest)?;
+    if input.len() % 2 != output.len() % 2 {
+        return Err("an odd number of bytes was added".into());
+    }
+    let mut left = after.fields.iter().peekable();
+    our_via(left.next(), vip)?;
+    if left
+        .peek()
+        .is_some_and(|field| is_ours(field, "record-route", vip))
+    {
+        left.next();
+    }
+    if before.named("max-forwards").next().is_none() {
+        match left.next() {
+            // RFC 3261 §16.6 step 3.
+            Some(field) if field.name == "max-forwards" && field.value == b"70" => {}
+            _ => return Err("no Max-Forwards: 70 was added".into()),
+        }
+    }
+    header_fields(&before, left, source)
+}
+
+fn header_fields<'a>(
+    before: &Slow<'_>,
+    mut left: impl Iterator<Item = &'a Field<'a>>,
+    source: SocketAddr,
+) -> Result<(), String> {
+    let mut vias = 0;
+    for was in &before.fields {
+        let is = left
+            .next()
+            .ok_or_else(|| format!("{} is missing", was.name))?;
+        if was.name == "via" {
+            vias += 1;
+        }
+        match was.name.as_str() {
+            "via" if vias == 1 => top_via(was, is, source)?,
+            "max-forwards" => one_less(was, is)?,
+            _ => same(&was.name, was.raw, is.raw)?,
+        }
+    }
+    match left.next() {
+        Some(more) => Err(format!("{} is new", String::from_utf8_lossy(more.raw))),
+        None => Ok(()),
+    }
+}
+
+fn our_via(field: Option<&Field<'_>>, vip: SocketAddr) -> Result<(), String> {
+    let ours = field
+        .filter(|field| field.name == "via")
+        .ok_or("no Via on top")?;
+    let via = SlowVia::read(&ours.value);
+    let is_ours = via.response_target() == Some(vip)
+        && ours.value.starts_with(b"SIP/2.0/UDP ")
+        && via
+            .parameter("branch")
+            .is_some_and(|branch| branch.starts_with("z9hG4bK"));
+    match is_ours {
+        true => Ok(()),
+        false => Err(format!(
+            "the top Via is not ours: {}",
+            String::from_utf8_lossy(ours.raw)
+        )),
+    }
+}
+
+fn is_ours(field: &Field<'_>, name: &str, vip: SocketAddr) -> bool {
+    field.name == name && String::from_utf8_lossy(&field.value).contains(&format!("@{vip};lr"))
+}
+
+/// The client's Via may gain `received`, a value of `rport`, and a pad; nothing else.
+fn top_via(was: &Field<'_>, is: &Field<'_>, source: SocketAddr) -> Result<(), String> {
+    let (before, after) = (SlowVia::read(&was.value), SlowVia::read(&is.value));
+    let received = match before.host.parse() == Ok(source.ip()) {
+        // RFC 3581 §4: also when sent-by is right.
+        true => before
+            .parameters
+            .iter()
+            .any(|(name, _)| name == "rport" || name == "received"),
+        false => true,
+    };
+    if after.parameter("received").map(str::to_owned) != received.then(|| source.ip().to_string()) {
+        return Err(format!("received is {:?}", after.parameter("received")));
+    }
+    let asks = before.parameters.iter().any(|(name, _)| name == "rport");
+    if after.parameter("rport").map(str::to_owned) != asks.then(|| source.port().to_string()) {
+        return Err(format!("rport is {:?}", after.parameter("rport")));
+    }
+    same(
+        "Via but for the stamp",
+        &unstamped(was.raw),
+        &unstamped(is.raw),
+    )
+}
+
+/// The bytes of a Via without the parameters that may change in its first value.
+fn unstamped(raw: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(raw).into_owned();
+    let (mut out, mut quoted, mut first) = (String::new(), false, true);
+    for part in text.split_inclusive([';', ',', '"']) {
+        // What a delimiter ends is kept or not as a whole; inside quotes nothing is a delimiter.
+        let name = part.split(['=', ';', ',', '"', ' ', '\r', '\t']).next();
+        let name = name.unwrap_or_default().to_ascii_lowercase();
+        let stamp = matches!(name.as_str(), "received" | "rport" | "lb");
+        if stamp && !quoted && first && out.ends_with(';') {
+            out.pop();
+            out.extend(
+                part.chars()
+                    .skip_while(|letter| !matches!(letter, ';' | ',' | ' ' | '\r' | '\n')),
+            );
+        } else {
+            out.push_str(part);
+        }
+        match part.chars().last() {
+            Some('"') => quoted = !quoted,
+            Some(',') if !quoted => first = false,
+            _ => {}
+        }
+    }
+    out.into_bytes()
+}
+
+fn one_less(was: &Field<'_>, is: &Field<'_>) -> Result<(), String> {
+    let number = |field: &Field<'_>| String::from_utf8_lossy(&field.value).parse::<i32>().ok();
+    match (number(was), number(is)) {
+        (Some(was), Some(is)) if is == was - 1 => {}
+        numbers => return Err(format!("Max-Forwards went {numbers:?}")),
+    }
+    // The name, the blanks and the line end stay as they are, but for a blank as pad.
+    let frame = |raw: &[u8]| {
+        raw.iter()
+            .filter(|byte| !byte.is_ascii_digit() && **byte != b' ')
+            .copied()
+            .collect::<Vec<_>>()
+    };
+    same(
+        "Max-Forwards but for the number",
+        &frame(was.raw),
+        &frame(is.raw),
+    )
+}
+
+fn same(what: &str, before: &[u8], after: &[u8]) -> Result<(), String> {
+    match before == after {
+        true => Ok(()),
+        false => Err(format!(
+            "{what} changed from {:?} to {:?}",
+            String::from_utf8_lossy(before),
+            String::from_utf8_lossy(after)
+        )),
+    }
+}
+
+#[test]
+fn any_other_byte_that_changes_is_seen() {
+    let source = super::edge::address(super::edge::CLIENTS[0]);
+    let vip = super::edge::address(super::edge::VIPS[0]);
+    for name in ["rfc4475/wsinv", "rfc4475/longreq", "rfc5118/mult-ip-in-sdp"] {
+        let input = super::rfc::message(name);
+        let sent = super::edge::Edge::new("").send(source, &input);
+        assert_eq!(request(&input, &sent.bytes, source, vip), Ok(()));
+        let left = read(&sent.bytes);
+        let start = left.start_line.len();
+        let ours = left
+            .fields
+            .iter()
+            .take_while(|field| field.name != "to" && field.name != "from");
+        let ours = start..start + ours.map(|field| field.raw.len()).sum::<usize>();
+        for at in (0..sent.bytes.len()).filter(|at| !ours.contains(at)) {
+            let mut changed = sent.bytes.clone();
+            changed[at] ^= 1;
+            assert!(
+                request(&input, &changed, source, vip).is_err(),
+                "{name}: byte {at}"
+            );
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What the RFC test cases share: a message by its name, and what is owed to it.
+
+use super::{
+    compare,
+    edge::{BACKENDS, CLIENTS, Edge, Sent, Treatment, VIPS, address},
+    folder,
+    way_back::WayBack,
+};
+
+pub fn message(name: &str) -> Vec<u8> {
+    let path = folder::own().join(format!("{name}.sip"));
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Sends the message from a client of each family and checks what becomes of it.
+#[track_caller]
+fn check(name: &str, wanted: Treatment) -> Vec<Sent> {
+    let message = message(name);
+    let mut edge = Edge::new("");
+    let families = CLIENTS.into_iter().enumerate();
+    let sent = families.map(|(family, client)| {
+        let sent = edge.send(address(client), &message);
+        assert_eq!(
+            sent.treatment,
+            wanted,
+            "{name}: {:?} {}",
+            sent.outcome,
+            sent.text()
+        );
+        if wanted == Treatment::Forwarded {
+            let whole = compare::request(
+                &message,
+                &sent.bytes,
+                address(client),
+                address(VIPS[family]),
+            );
+            assert_eq!(whole, Ok(()), "{name}: {}", sent.text());
+            assert_eq!(sent.to, Some(address(BACKENDS[family])), "{name}");
+        }
+        sent
+    });
+    sent.collect()
+}
+
+/// The request goes on, all bytes intact but for what a proxy has to change.
+#[track_caller]
+pub fn forwarded(name: &str) -> Vec<Sent> {
+    check(name, Treatment::Forwarded)
+}
+
+/// The request is answered with a status.
+#[track_caller]
+pub fn refused(name: &str, status: u16) -> Vec<Sent> {
+    check(name, Treatment::Refused(status))
+}
+
+/// Nothing is sent to anybody.
+#[track_caller]
+pub fn dropped(name: &str) {
+    check(name, Treatment::Dropped);
+}
+
+/// The response comes to us from nowhere: it is dropped. With our Via on top it goes where its own first Via says, and
+/// is then what it was.
+#[track_caller]
+pub fn comes_back(name: &str) -> WayBack {
+    dropped(name);
+    let mut edge = Edge::new("");
+    let way_back = WayBack::new(&mut edge, &message(name)).expect("a way back");
+    assert_eq!(
+        way_back.take(&mut edge),
+        (Treatment::Forwarded, Ok(())),
+        "{name}"
+    );
+    way_back
+}
+
+/// The response is dropped also with our Via on top.
+#[track_caller]
+pub fn never_comes_back(name: &str) {
+    dropped(name);
+    let mut edge = Edge::new("");
+    let way_back = WayBack::new(&mut edge, &message(name)).expect("a way back");
+    assert_eq!(
+        way_back.take(&mut edge),
+        (Treatment::Dropped, Ok(())),
+        "{name}"
+    );
+}

@@ -1,0 +1,239 @@
+//! The torture messages of RFC 4475 by the names and in the order that the RFC has, with what a stateless proxy owes
+//! them. 30 of the 49 are in the corpus; the RFC's own words are about elements of all kinds.
+
+use lb_userspace::sip::{self, Method};
+
+use super::{
+    edge::{Edge, Treatment, VIPS, address},
+    rfc::{comes_back, dropped, forwarded, message, never_comes_back, refused},
+    slow,
+    way_back::WayBack,
+};
+
+fn message_of(name: &str) -> Vec<u8> {
+    message(&format!("rfc4475/{name}"))
+}
+
+/// §3.1.1.1: all elements should treat it as well formed. Folding, blanks before colons and inside Via, compact forms.
+#[test]
+fn wsinv() {
+    for sent in forwarded("rfc4475/wsinv") {
+        let left = slow::read(&sent.bytes);
+        // 0068 becomes 67, in whatever form.
+        let hops = left.named("max-forwards").next().expect("Max-Forwards");
+        assert!(hops.value.ends_with(b"67"), "{}", sent.text());
+    }
+}
+
+/// §3.1.1.2: well formed. The method is an unknown one: forwarded like any.
+#[test]
+fn intmeth() {
+    forwarded("rfc4475/intmeth");
+}
+
+/// §3.1.1.3: well formed. Escapes are not decoded.
+#[test]
+fn esc01() {
+    forwarded("rfc4475/esc01");
+}
+
+/// §3.1.1.5: well formed. `RE%47IST%45R` is not REGISTER and `C%6Fntact` is not Contact: names have no escapes.
+#[test]
+fn esc02() {
+    forwarded("rfc4475/esc02");
+    let bytes = message_of("esc02");
+    let read = sip::read(&bytes).expect("SIP");
+    assert_eq!(read.method(), Some(Method::from_name(b"NEWMETHOD")));
+    assert_ne!(read.method(), Some(Method::from_name(b"REGISTER")));
+    let contacts = read.contacts.iter().flatten().count();
+    let slow = slow::read(&bytes);
+    assert_eq!(contacts, slow.named("contact").count());
+}
+
+/// §3.1.1.7: well formed. Long values, and 34 Via values that stay in order.
+#[test]
+fn longreq() {
+    for sent in forwarded("rfc4475/longreq") {
+        assert_eq!(slow::read(&sent.bytes).named("via").count(), 35);
+    }
+}
+
+/// §3.1.1.10: well formed. Transports in Via, known and unknown.
+#[test]
+fn transports() {
+    forwarded("rfc4475/transports");
+}
+
+/// §3.1.1.11: well formed. A multipart body with binary parts and NUL octets.
+#[test]
+fn mpart01() {
+    forwarded("rfc4475/mpart01");
+}
+
+/// §3.1.1.12: well formed. A reason phrase in UTF-8 is passed on as it is (RFC 3261 §7.2).
+#[test]
+fn unreason() {
+    comes_back("rfc4475/unreason");
+}
+
+/// §3.1.2.1: should be answered with 400, but a Via that cannot be read does not say to whom, and it is what a response
+/// would have to carry (RFC 3261 §8.2.6.2): dropped.
+#[test]
+fn badinv01() {
+    dropped("rfc4475/badinv01");
+}
+
+/// §3.1.2.3: a negative Content-Length is answered with an error.
+#[test]
+fn ncl() {
+    refused("rfc4475/ncl", 400);
+}
+
+/// §3.1.2.5: a response with scalars out of range is discarded.
+#[test]
+fn scalarlg() {
+    never_comes_back("rfc4475/scalarlg");
+}
+
+/// §3.1.2.6: a quote that stays open is answered with 400.
+#[test]
+fn quotbal() {
+    refused("rfc4475/quotbal", 400);
+}
+
+/// §3.1.2.9: more than one blank in the start line may be refused.
+#[test]
+fn lwsstart() {
+    refused("rfc4475/lwsstart", 400);
+}
+
+/// §3.1.2.10: a blank after the start line may be refused.
+#[test]
+fn trws() {
+    refused("rfc4475/trws", 400);
+}
+
+/// §3.1.2.12: Date is in another zone. An element should not refuse it for a header field that it has no use for.
+#[test]
+fn baddate() {
+    forwarded("rfc4475/baddate");
+}
+
+/// §3.1.2.14: blanks inside the angle brackets of To. 400 is reasonable, and so is to ignore them: a proxy that has no
+/// use for To passes them on.
+#[test]
+fn badaspec() {
+    forwarded("rfc4475/badaspec");
+}
+
+/// §3.1.2.15: a display name with characters that would have to be quoted: 400 is always reasonable. The RFC's archive
+/// lacks the empty line; with it the name alone is at fault.
+#[test]
+fn baddn() {
+    refused("rfc4475/baddn", 400);
+    refused("rfc4475/baddn-crlf", 400);
+}
+
+/// §3.1.2.18: CSeq names another method, and the one of the start line is unknown. 501 is for elements that care for
+/// the method; a proxy answers 400.
+#[test]
+fn mismatch02() {
+    refused("rfc4475/mismatch02", 400);
+}
+
+/// §3.1.2.19: a response code beyond all numbers is dropped.
+#[test]
+fn bigcode() {
+    never_comes_back("rfc4475/bigcode");
+}
+
+/// §3.2.1: the branch is the magic cookie and nothing else. A proxy may compare as RFC 2543 had it: our branch comes
+/// from more than theirs, so two such requests do not become one transaction.
+#[test]
+fn badbranch() {
+    let branch = |sent: &[u8]| {
+        let read = slow::read(sent);
+        let top = read.top_via().expect("a Via").to_vec();
+        let via = slow::SlowVia::read(&top);
+        via.parameter("branch").expect("a branch").to_owned()
+    };
+    let first = forwarded("rfc4475/badbranch").swap_remove(0);
+    let other = String::from_utf8(message_of("badbranch")).expect("text");
+    let other = other.replace("badbranch.", "another.");
+    let second = Edge::new("").send(address(super::edge::CLIENTS[0]), other.as_bytes());
+    assert_eq!(second.treatment, Treatment::Forwarded);
+    assert_ne!(branch(&first.bytes), branch(&second.bytes));
+}
+
+/// §3.3.1: without From, To and Call-ID: 400. What is missing is not made up.
+#[test]
+fn insuf() {
+    for sent in refused("rfc4475/insuf", 400) {
+        let reply = slow::read(&sent.bytes);
+        assert_eq!(reply.named("from").count(), 0, "{}", sent.text());
+        assert_eq!(reply.named("call-id").count(), 0, "{}", sent.text());
+    }
+}
+
+/// §3.3.3: a scheme that nobody knows. RFC 3261 §16.3 step 2 has a proxy answer 416 when it cannot use the URI; we send
+/// to the pool whatever the URI (§16.5: the target set is ours to choose), and the server there says whether it can.
+#[test]
+fn novelsc() {
+    forwarded("rfc4475/novelsc");
+}
+
+/// §3.3.4: schemes that nobody knows in From, To and Contact are none of a proxy's business.
+#[test]
+fn unksm2() {
+    forwarded("rfc4475/unksm2");
+}
+
+/// §3.3.5: a proxy answers 420 to an extension in Proxy-Require that it does not know (RFC 3261 §16.3 step 5). We leave
+/// that to the server behind us, which is asked by Require and Proxy-Require alike: to be fixed.
+#[test]
+fn bext01() {
+    forwarded("rfc4475/bext01");
+}
+
+/// §3.3.7: an authorization scheme that nobody knows is for the registrar.
+#[test]
+fn regaut01() {
+    forwarded("rfc4475/regaut01");
+}
+
+/// §3.3.10: whoever sent the request of this response lives at a broadcast address. The proxy of the top Via must not
+/// send it there: only a Via that our MAC vouches for is followed. Below that one it is not ours to read.
+#[test]
+fn bcast() {
+    comes_back("rfc4475/bcast");
+
+    let bytes = message_of("bcast");
+    let mut edge = Edge::new("");
+    let way_back = WayBack::new(&mut edge, &bytes).expect("a way back");
+    let arriving = String::from_utf8(way_back.arriving).expect("text");
+    let as_our_own = arriving.replace("Via: SIP/2.0/UDP 192.0.2.198;branch=z9hG4bK1324923\r\n", "");
+    assert_ne!(arriving, as_our_own);
+    let sent = edge.send(address(VIPS[0]), as_our_own.as_bytes());
+    assert_eq!(sent.treatment, Treatment::Dropped, "{:?}", sent.to);
+}
+
+/// §3.3.13: an unknown parameter of the Contact URI is for the registrar.
+#[test]
+fn cparam02() {
+    forwarded("rfc4475/cparam02");
+}
+
+/// §3.3.14: an escaped Route inside the Contact URI is not a Route.
+#[test]
+fn regescrt() {
+    forwarded("rfc4475/regescrt");
+}
+
+/// §3.4.1: RFC 2543 syntax, no branch, no tag, no Max-Forwards: should be accepted. It gets a Max-Forwards.
+#[test]
+fn inv2543() {
+    for sent in forwarded("rfc4475/inv2543") {
+        let left = slow::read(&sent.bytes);
+        assert_eq!(left.named("max-forwards").count(), 1);
+    }
+}
