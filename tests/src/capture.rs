@@ -12,6 +12,10 @@ use crate::{
     wait::until,
 };
 
+/// The kernel hands over packets in blocks, a few times a second; those of a block that is not full are lost when
+/// dumpcap is told to end before that.
+const HAND_OVER: Duration = Duration::from_millis(500);
+
 /// A running capture of one interface.
 #[derive(Debug)]
 pub struct Capture {
@@ -32,6 +36,10 @@ pub struct Packet {
     pub udp_checksum: Option<Checksum>,
     /// Length on the wire in bytes.
     pub length: u64,
+    /// True when it holds a whole SIP message, whatever its ports; with the last fragment all of them are seen.
+    pub is_sip: bool,
+    /// True when some layer of it cannot be dissected to its end.
+    pub malformed: bool,
 }
 
 /// What tshark thinks of a checksum.
@@ -89,6 +97,7 @@ impl Capture {
     ///
     /// When dumpcap does not end, or tshark cannot read the file.
     pub fn stop(mut self) -> Result<Vec<Packet>> {
+        std::thread::sleep(HAND_OVER);
         self.process.signal(Signal::INT);
         self.process.wait(Duration::from_secs(10))?;
         let mut command = Command::new("tshark");
@@ -99,6 +108,8 @@ impl Capture {
             "-o",
             "ip.check_checksum:TRUE",
         ]);
+        // Replies may go to any port.
+        command.args(["-d", "udp.port==1-65535,sip"]);
         command.args(["-T", "fields", "-E", "separator=;", "-E", "occurrence=f"]);
         for field in [
             "ip.src",
@@ -108,6 +119,8 @@ impl Capture {
             "ip.checksum.status",
             "udp.checksum.status",
             "frame.len",
+            "frame.protocols",
+            "_ws.malformed",
         ] {
             command.args(["-e", field]);
         }
@@ -129,6 +142,8 @@ fn parse(line: &str) -> Option<Packet> {
         ip,
         udp,
         length,
+        protocols,
+        malformed,
     ] = fields[..]
     else {
         return None;
@@ -140,6 +155,8 @@ fn parse(line: &str) -> Option<Packet> {
         ip_checksum: checksum(ip)?,
         udp_checksum: checksum(udp)?,
         length: length.parse().ok()?,
+        is_sip: protocols.split(':').any(|protocol| protocol == "sip"),
+        malformed: !malformed.is_empty(),
     })
 }
 

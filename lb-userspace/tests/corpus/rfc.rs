@@ -3,7 +3,7 @@
 use super::{
     compare,
     edge::{BACKENDS, CLIENTS, Edge, Sent, Treatment, VIPS, address},
-    folder,
+    folder, slow,
     way_back::WayBack,
 };
 
@@ -86,4 +86,30 @@ pub fn never_comes_back(name: &str) {
         (Treatment::Dropped, Ok(())),
         "{name}"
     );
+}
+
+#[test]
+fn any_other_byte_that_changes_is_seen() {
+    let source = address(CLIENTS[0]);
+    let vip = address(VIPS[0]);
+    for name in ["rfc4475/wsinv", "rfc4475/longreq", "rfc5118/mult-ip-in-sdp"] {
+        let input = message(name);
+        let sent = Edge::new("").send(source, &input);
+        assert_eq!(compare::request(&input, &sent.bytes, source, vip), Ok(()));
+        let left = slow::read(&sent.bytes);
+        let start = left.start_line.len();
+        let ours = left
+            .fields
+            .iter()
+            .take_while(|field| field.name != "to" && field.name != "from");
+        let ours = start..start + ours.map(|field| field.raw.len()).sum::<usize>();
+        for at in (0..sent.bytes.len()).filter(|at| !ours.contains(at)) {
+            let mut changed = sent.bytes.clone();
+            changed[at] ^= 1;
+            assert!(
+                compare::request(&input, &changed, source, vip).is_err(),
+                "{name}: byte {at}"
+            );
+        }
+    }
 }
