@@ -3,6 +3,7 @@
 //! Exit status: 0 done, 1 it did not work, 2 wrong usage or an invalid configuration.
 
 mod check;
+mod explain;
 mod output;
 mod stats;
 mod status;
@@ -29,6 +30,8 @@ Examples:
   siplb run --config edge.yaml        run this node until it gets SIGTERM or SIGINT
   siplb status                        how the running node receives, queue by queue
   siplb stats --watch                 counters and rates, every second
+  siplb explain --from 198.51.100.7:40000 invite.sip
+                                      what becomes of a datagram, and why
 
 Exit status: 0 done, 1 it did not work, 2 wrong usage or an invalid configuration.
 NO_COLOR switches colours off; RUST_LOG sets what `run` logs (error, warn, info, debug)."
@@ -69,6 +72,25 @@ Examples:
         #[arg(long)]
         json: bool,
     },
+    /// Say what would become of a datagram, and why
+    #[command(
+        long_about = "Say what would become of a datagram, and why
+
+Reads one raw SIP datagram from a file or standard input and runs the decision that a worker runs, with this \
+configuration and secret: what was read, what the Route header fields say, which rule, pool, key, slot and backend, the \
+outcome by the name of its counter, and each line that changes. Nothing is sent, and the running node is not asked. The \
+secret is needed for tokens and backends to be those of the fleet, so it needs the same permissions as `run`.",
+        after_help = "\
+Examples:
+  siplb explain --from 198.51.100.7:40000 invite.sip
+  siplb explain --from 10.0.0.11:5060 --to 203.0.113.10:5060 < response.sip
+  siplb explain --config edge.yaml --from [2001:db8::7]:5060 --json invite.sip | jq -r .route.backend
+  siplb explain --from 198.51.100.7:40000 --json invite.sip | jq -r '.datagram // empty' | base64 -d
+
+Exit status: 0 explained, whatever becomes of the datagram; 1 it could not be read; 2 wrong usage or an \
+invalid configuration."
+    )]
+    Explain(explain::ExplainArgs),
     /// Show what XDP program and workers have counted, by CPU
     #[command(
         long_about = "Show what XDP program and workers have counted, by CPU
@@ -160,6 +182,7 @@ fn dispatch(command: Command, output: &Output) -> Result<(), Failure> {
     match command {
         Command::Run { config } => run(&config),
         Command::Check { config, json } => check::check(&config, json, output),
+        Command::Explain(arguments) => explain::explain(&arguments, output),
         Command::Stats(arguments) => stats::stats(&arguments, output),
         Command::Status(arguments) => status::status(&arguments, output),
     }

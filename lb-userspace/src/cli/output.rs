@@ -26,7 +26,6 @@ impl Terminal {
     /// Standard output. `COLUMNS` tells the width where it is no terminal; `NO_COLOR` switches colours off
     /// (no-color.org).
     pub(super) fn of_this_process() -> Self {
-        let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let columns = std::env::var("COLUMNS")
             .ok()
             .and_then(|text| text.parse().ok());
@@ -41,10 +40,22 @@ impl Terminal {
                 .filter(|&width| width > 0)
                 .unwrap_or(Self::WIDTH),
             height: size.map(|(_, height)| usize::from(height.0)),
-            colour: is_terminal
-                && !is_set("NO_COLOR")
-                && std::env::var_os("TERM").is_none_or(|term| term != "dumb"),
+            colour: is_terminal && Self::wants_colour(),
         }
+    }
+
+    /// Standard error, for remarks.
+    pub(super) fn of_stderr() -> Self {
+        Self {
+            width: Self::WIDTH,
+            height: None,
+            colour: io::stderr().is_terminal() && Self::wants_colour(),
+        }
+    }
+
+    fn wants_colour() -> bool {
+        std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
     }
 
     /// Text that stands out.
@@ -55,6 +66,11 @@ impl Terminal {
     /// Text that is wrong.
     pub(super) fn red(&self, text: &str) -> String {
         self.escape("31", text)
+    }
+
+    /// Text that is new.
+    pub(super) fn green(&self, text: &str) -> String {
+        self.escape("32", text)
     }
 
     fn escape(&self, code: &str, text: &str) -> String {

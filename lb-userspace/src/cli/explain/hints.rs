@@ -1,0 +1,76 @@
+//! What to look at when a datagram does not go on.
+
+use crate::forward::Outcome;
+
+/// Where to look, for an outcome that surprises; `None` where nothing is wrong.
+pub(super) fn hint(outcome: Outcome) -> Option<&'static str> {
+    Some(match outcome {
+        Outcome::MaxForwardsExceeded => {
+            "a loop, if the sender did not mean it: look whether our own address is in the Vias below the top one"
+        }
+        Outcome::BadFlowToken => {
+            "the token was made with another secret (do all nodes have the same node.secret_file, and the one before as \
+             node.previous_secret_file?), was changed on the way, or is forged"
+        }
+        Outcome::FromBackendWithoutToken => {
+            "a backend sends requests outside of dialogs to the VIP, or does not keep the Record-Route of the INVITE as its \
+             Route"
+        }
+        Outcome::NoRouteRule => {
+            "routes in the configuration: a rule without method, or one for this method, is missing"
+        }
+        Outcome::NoUsableBackend => "no backend of the pool has a weight above 0",
+        Outcome::NoEmptyLine => {
+            "the datagram was cut, or this file lost the empty line after the header fields: SIP ends them with one"
+        }
+        Outcome::BodyTooShort => {
+            "the datagram was cut on its way, the sender counts wrong, or this file was saved with other line ends"
+        }
+        Outcome::NotSip => {
+            "the first line is neither `METHOD URI SIP/2.0` nor `SIP/2.0 STATUS REASON`: a scanner, another protocol, \
+             or this file has more than the UDP payload in it"
+        }
+        Outcome::Unanswerable | Outcome::MalformedAck => {
+            "the top Via is missing or cannot be read, so nobody could be answered, or it is an ACK, which nobody answers"
+        }
+        Outcome::AckNotRouted => {
+            "an ACK to a 2xx without our flow token in Route: the caller does not keep the Record-Route of the 2xx, or the \
+             ACK is for a call that never was"
+        }
+        Outcome::MalformedResponse => "the server that sent it; a response is never answered",
+        Outcome::ResponseNotOurs => {
+            "the server answers to another address than its request came from, or the request did not pass this listener \
+             (--to)"
+        }
+        Outcome::ResponseBadMac => {
+            "the next Via was changed by the server, the secret differs from that of the node that forwarded the request, \
+             or somebody tries to bounce packets off us"
+        }
+        Outcome::ResponseNoSecondVia => {
+            "there is no Via below ours: it answers a request that nobody sent through us"
+        }
+        Outcome::StunMalformed | Outcome::StunNotRequest => {
+            "only STUN binding requests are answered on a SIP port"
+        }
+        Outcome::UnknownListener | Outcome::NoRoomForEdits => {
+            "please report this: it should not happen"
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forward::OutcomeClass;
+
+    #[test]
+    fn every_datagram_that_is_dropped_has_a_hint_unless_it_only_keeps_a_pinhole_open() {
+        for outcome in Outcome::ALL {
+            let pinhole = matches!(outcome, Outcome::Empty | Outcome::Nuls | Outcome::LineEnds);
+            if outcome.class() == OutcomeClass::Drop && !pinhole {
+                assert!(hint(outcome).is_some(), "{}", outcome.name());
+            }
+        }
+    }
+}
