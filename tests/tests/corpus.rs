@@ -71,13 +71,8 @@ fn check(data_path: DataPath) {
     );
     if data_path == DataPath::Native {
         assert!(totals.counter("tx_af_xdp") > sent * 3 / 4, "{totals:#?}");
-        let is_large = |message: &folder::Message| message.bytes.len() > 1500;
-        let expected = messages.iter().any(is_large);
-        assert_eq!(
-            totals.counter("larger_than_mtu") > 0,
-            expected,
-            "{totals:#?}"
-        );
+        // Those that came in fragments.
+        assert!(totals.counter("tx_kernel") > 0, "{totals:#?}");
     }
     siplb.status().expect("still there");
     siplb.stop().expect("an ordinary end");
