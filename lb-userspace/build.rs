@@ -10,6 +10,10 @@ const OVERRIDE: &str = "SIPLB_XDP_OBJECT";
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed={OVERRIDE}");
+    if env::var_os("CARGO_FEATURE_NODE").is_none() {
+        // Nothing that would load it is compiled.
+        return;
+    }
 
     let workspace =
         PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo")).join("..");

@@ -6,18 +6,26 @@
 
 #![deny(unsafe_code)]
 
+#[cfg(feature = "node")]
 pub mod afxdp;
 pub mod balance;
+#[cfg(feature = "node")]
 pub mod cli;
 pub mod config;
+#[cfg(feature = "node")]
 pub mod control;
 pub mod forward;
+#[cfg(feature = "node")]
 pub mod kernel_socket;
+#[cfg(feature = "node")]
 pub mod node;
 pub mod sip;
+#[cfg(feature = "node")]
 pub mod stats;
+#[cfg(feature = "node")]
 pub mod sys;
 pub mod token;
+#[cfg(feature = "node")]
 pub mod worker;
 
 pub use lb_common::checksum;
