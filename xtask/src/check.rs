@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::{
-    build, cmd,
+    build, cmd, fuzz,
     setup::{self, Parts, XdpCompiler},
     tidy,
 };
@@ -42,14 +42,21 @@ pub fn run(compiler: &XdpCompiler) -> Result<()> {
         "format",
         cmd::run(cmd::cargo().args(["fmt", "--all", "--check"])),
     );
-    let program = ["fmt", "--manifest-path", "lb-ebpf/Cargo.toml", "--check"];
-    attempt("format of lb-ebpf", cmd::run(cmd::cargo().args(program)));
+    for (name, manifest) in [
+        ("format of lb-ebpf", "lb-ebpf/Cargo.toml"),
+        ("format of fuzz targets", "lb-userspace/fuzz/Cargo.toml"),
+    ] {
+        let program = ["fmt", "--manifest-path", manifest, "--check"];
+        attempt(name, cmd::run(cmd::cargo().args(program)));
+    }
 
     cmd::step("lints");
     let deny = ["--", "-D", "warnings"];
     let workspace = ["clippy", "--workspace", "--all-targets"];
     attempt("lints", cmd::run(cmd::cargo().args(workspace).args(deny)));
     attempt("lints of lb-ebpf", lint_xdp_program(compiler, &deny));
+    let mut targets = fuzz::cargo("clippy");
+    attempt("lints of fuzz targets", cmd::run(targets.args(deny)));
 
     cmd::step("documentation");
     let mut documentation = cmd::cargo();

@@ -4,6 +4,7 @@ mod build;
 mod check;
 mod cmd;
 mod demo;
+mod fuzz;
 mod setup;
 mod test;
 mod tidy;
@@ -19,6 +20,7 @@ Usage: cargo xtask TASK [OPTIONS]
   build    compile the XDP program, then siplb and the demo (release)
   demo     send real SIPp calls through siplb in a lab of network namespaces
   test     format, lints, unit tests, the XDP program, labs with real SIPp
+  fuzz     fuzz targets, side by side (part of test)
   check    format, lints, documentation, house rules (part of test)
 
 `build`, `check`, `demo` and `test` run what they need of `setup` and `build` themselves.
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         Some("demo") => demo::main(&rest),
         Some("test") => test::main(&rest),
         Some("check") => check::main(&rest),
+        Some("fuzz") => fuzz::main(&rest),
         Some("help" | "--help" | "-h") => {
             print!("{HELP}");
             Ok(())

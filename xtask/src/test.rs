@@ -5,20 +5,21 @@ use std::{fs, process::Command, time::Instant};
 use anyhow::{Result, bail};
 
 use crate::{
-    build, check, cmd,
+    build, check, cmd, fuzz,
     setup::{self, Parts},
 };
 
 const HELP: &str = "\
 Sets up, builds, checks, and runs all tests: unit and property tests, the XDP program in the kernel, labs with
-real SIPp in network namespaces.
+real SIPp in network namespaces, and each fuzz target for 20 seconds.
 
-Usage: cargo xtask test [--no-check] [--no-labs] [-- ARGUMENTS OF THE TESTS]
+Usage: cargo xtask test [--no-check] [--no-labs] [--no-fuzz] [-- ARGUMENTS OF THE TESTS]
 
   --no-check   leave out format, lints, documentation and house rules
   --no-labs    leave out what needs root: the XDP program in the kernel, and the labs
+  --no-fuzz    leave out the fuzz targets; `cargo xtask fuzz` runs them longer
   -- ...       for the test programs, as in `cargo test -- ...`: a part of a test's name, --nocapture; implies
-               --no-check
+               --no-check and --no-fuzz
 
 Tests that need root run through sudo when you are not root. Without sudo they are left out, loudly; with CI=true
 that is a failure.
@@ -29,6 +30,7 @@ that is a failure.
 struct Options {
     no_check: bool,
     no_labs: bool,
+    no_fuzz: bool,
     harness: Vec<String>,
 }
 
@@ -40,9 +42,11 @@ impl Options {
             match argument.as_str() {
                 "--no-check" => options.no_check = true,
                 "--no-labs" => options.no_labs = true,
+                "--no-fuzz" => options.no_fuzz = true,
                 "--" => {
                     options.harness = arguments.by_ref().cloned().collect();
                     options.no_check |= !options.harness.is_empty();
+                    options.no_fuzz |= !options.harness.is_empty();
                 }
                 other => return Err(cmd::unknown_argument(other, HELP)),
             }
@@ -79,6 +83,10 @@ pub fn main(arguments: &[String]) -> Result<()> {
     cmd::run(&mut unit)?;
     if options.harness.is_empty() {
         cmd::run(cmd::cargo().args(["test", "--workspace", "--doc"]))?;
+    }
+
+    if !options.no_fuzz {
+        fuzz::run(&fuzz::Options::default())?;
     }
 
     let privilege = privilege();
@@ -164,7 +172,7 @@ mod tests {
     fn arguments_of_the_tests_leave_the_checks_out() {
         let options = parse(&["--no-labs", "--", "forward", "--nocapture"]).expect("valid");
         assert_eq!(options.harness, ["forward", "--nocapture"]);
-        assert!(options.no_check && options.no_labs);
+        assert!(options.no_check && options.no_labs && options.no_fuzz);
         assert_eq!(parse(&[]).expect("valid"), Options::default());
         assert!(parse(&["forward"]).is_err());
     }

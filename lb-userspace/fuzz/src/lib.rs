@@ -1,0 +1,11 @@
+//! What fuzz targets share: the second parser, which lies beside the property tests that use it too, and an edge to send
+//! datagrams through.
+
+#[path = "../../tests/parsers/agree.rs"]
+pub mod agree;
+pub mod edge;
+#[path = "../../tests/parsers/messages.rs"]
+pub mod messages;
+pub mod placeholders;
+#[path = "../../tests/parsers/slow/mod.rs"]
+pub mod slow;
