@@ -93,7 +93,9 @@ fn put_to(
         }
         None => {
             reply.extend_from_slice(&bytes[to.line.start()..to.value.end()]);
-            reply.extend_from_slice(b";tag=");
+            // Some devices leave a semicolon at the end of a value.
+            let open = to.value.of(bytes).ends_with(b";");
+            reply.extend_from_slice(if open { b"tag=" } else { b";tag=" });
             reply.extend_from_slice(our_tag);
         }
     }

@@ -3,6 +3,7 @@
 use super::edge::*;
 use crate::{
     forward::{Action, Datagram, ListenerIndex, Outcome, forward},
+    sip,
     token::Keys,
 };
 
@@ -76,6 +77,19 @@ fn all_vias_come_back_in_their_order() {
         ]
     );
     assert_eq!(lines[6], "i: a84b4c76e66710@192.168.1.5");
+}
+
+#[test]
+fn a_to_that_ends_with_a_semicolon_gets_no_second_one() {
+    let text = request("OPTIONS")
+        .replace("Max-Forwards: 70", "Max-Forwards: 0")
+        .replace("Bob <sip:bob@example.com>", "sip:bob@example.com ; ");
+    let sent = Edge::new()
+        .send(CLIENT, text)
+        .expect(Outcome::OptionsAnswered);
+    let to = sent.header("To");
+    assert!(to.starts_with("sip:bob@example.com ;tag="), "{to}");
+    assert!(sip::read(&sent.bytes).unwrap().to_tag().is_some());
 }
 
 #[test]
