@@ -84,8 +84,11 @@ secret is needed for tokens and backends to be those of the fleet, so it needs t
 Examples:
   siplb explain --from 198.51.100.7:40000 invite.sip
   siplb explain --from 10.0.0.11:5060 --to 203.0.113.10:5060 < response.sip
-  siplb explain --config edge.yaml --from [2001:db8::7]:5060 --json invite.sip | jq -r .route.backend
-  siplb explain --from 198.51.100.7:40000 --json invite.sip | jq -r '.datagram // empty' | base64 -d
+  siplb explain --config edge.yaml --from [2001:db8::7]:5060 invite.sip
+  siplb explain --from 198.51.100.7:40000 --json invite.sip | jq -r .route.backend
+  siplb explain --from 198.51.100.7:40000 --json invite.sip | jq -r .datagram | base64 -d
+  siplb explain --pcap edge.pcap             every SIP datagram in it, one line each
+  siplb explain --pcap edge.pcap --json | jq -r .reason | sort | uniq -c
 
 Exit status: 0 explained, whatever becomes of the datagram; 1 it could not be read; 2 wrong usage or an \
 invalid configuration."

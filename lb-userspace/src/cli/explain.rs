@@ -1,5 +1,6 @@
 //! `siplb explain`: what becomes of a datagram, and why. Runs the very `forward` that a worker runs.
 
+mod capture;
 mod diff;
 mod facts;
 mod hints;
@@ -36,17 +37,20 @@ pub(super) struct ExplainArgs {
     #[arg(long, short, value_name = "FILE", default_value = DEFAULT_PATH)]
     config: PathBuf,
     /// Where the datagram came from
-    #[arg(long, value_name = "IP:PORT", value_parser = address)]
-    from: SocketAddr,
+    #[arg(long, value_name = "IP:PORT", value_parser = address, required_unless_present = "pcap")]
+    from: Option<SocketAddr>,
     /// The listener that it was sent to [default: the first one of the family of --from]
     #[arg(long, value_name = "IP:PORT", value_parser = address)]
     to: Option<SocketAddr>,
-    /// Print JSON
+    /// Print JSON; with --pcap one line for each datagram
     #[arg(long)]
     json: bool,
-    /// File with one raw datagram, `-` for standard input
-    #[arg(value_name = "MESSAGE-FILE", default_value = "-")]
-    message: PathBuf,
+    /// Explain every SIP datagram of a capture (pcap or pcapng, `-` for standard input), one line each
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "message"])]
+    pcap: Option<PathBuf>,
+    /// File with one raw datagram [default: -, standard input]
+    #[arg(value_name = "MESSAGE-FILE")]
+    message: Option<PathBuf>,
 }
 
 pub(super) fn explain(arguments: &ExplainArgs, output: &Output) -> Result<(), Failure> {
@@ -54,10 +58,16 @@ pub(super) fn explain(arguments: &ExplainArgs, output: &Output) -> Result<(), Fa
     for note in &edge.notes {
         eprintln!("{}", Terminal::of_stderr().red(&format!("Note: {note}")));
     }
-    let listener = edge.listener(arguments.from, arguments.to)?;
-    let payload = read_message(&arguments.message)?;
+    let from = match (&arguments.pcap, arguments.from) {
+        (Some(file), _) => return capture::explain(&edge, file, arguments, output),
+        (None, Some(from)) => from,
+        (None, None) => return Err(Failure::Usage("siplb: --from is missing".to_owned())),
+    };
+    let listener = edge.listener(from, arguments.to)?;
+    let file = arguments.message.as_deref().unwrap_or(Path::new("-"));
+    let payload = read_message(file)?;
     let mut scratch = Scratch::new();
-    let explanation = Explanation::new(&edge, &payload, arguments.from, listener, &mut scratch);
+    let explanation = Explanation::new(&edge, &payload, from, listener, &mut scratch);
     if arguments.json {
         output.json(&explanation, false)
     } else {

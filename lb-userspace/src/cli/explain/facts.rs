@@ -168,7 +168,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 impl Parse {
-    fn new(payload: &[u8], message: Option<&Message>) -> Self {
+    pub(super) fn new(payload: &[u8], message: Option<&Message>) -> Self {
         let Some(message) = message else {
             return Self {
                 error: Some("Not a SIP message"),

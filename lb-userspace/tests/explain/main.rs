@@ -1,5 +1,7 @@
 //! `siplb explain` as people and scripts meet it.
 
+mod capture;
+
 use std::{
     fs,
     io::Write,
@@ -155,7 +157,7 @@ fn response(forwarded: &str) -> String {
 #[test]
 fn an_invite_for_people() {
     let dir = Dir::new("invite");
-    let wanted = include_str!("explain/invite.txt");
+    let wanted = include_str!("invite.txt");
     assert_eq!(dir.text(CLIENT, INVITE), wanted);
 }
 
@@ -166,14 +168,14 @@ fn a_refusal_for_people() {
         "BYE",
         "<sip:Ixxx@203.0.113.10;lr>, <sip:next.example.com;lr>",
     );
-    let wanted = include_str!("explain/refusal.txt");
+    let wanted = include_str!("refusal.txt");
     assert_eq!(dir.text(CLIENT, bye), wanted);
 }
 
 #[test]
 fn bytes_that_a_terminal_would_act_on_for_people() {
     let dir = Dir::new("garbage");
-    let wanted = include_str!("explain/garbage.txt");
+    let wanted = include_str!("garbage.txt");
     assert_eq!(dir.text(CLIENT6, "hello\x1b[31m"), wanted);
 }
 
