@@ -92,10 +92,13 @@ fn put_to(
             reply.extend_from_slice(&bytes[tag.start()..to.value.end()]);
         }
         None => {
-            reply.extend_from_slice(&bytes[to.line.start()..to.value.end()]);
-            // Some devices leave a semicolon at the end of a value.
-            let open = to.value.of(bytes).ends_with(b";");
-            reply.extend_from_slice(if open { b"tag=" } else { b";tag=" });
+            // Some devices leave a semicolon or a comma at the end of a value.
+            let is_end = |byte: &u8| !matches!(byte, b';' | b',' | b' ' | b'\t' | b'\r' | b'\n');
+            let value = to.value.of(bytes);
+            let value_len = value.iter().rposition(is_end).map_or(0, |last| last + 1);
+            let value_end = to.value.start() + value_len;
+            reply.extend_from_slice(&bytes[to.line.start()..value_end]);
+            reply.extend_from_slice(b";tag=");
             reply.extend_from_slice(our_tag);
         }
     }

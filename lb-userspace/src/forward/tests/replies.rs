@@ -80,16 +80,22 @@ fn all_vias_come_back_in_their_order() {
 }
 
 #[test]
-fn a_to_that_ends_with_a_semicolon_gets_no_second_one() {
-    let text = request("OPTIONS")
-        .replace("Max-Forwards: 70", "Max-Forwards: 0")
-        .replace("Bob <sip:bob@example.com>", "sip:bob@example.com ; ");
-    let sent = Edge::new()
-        .send(CLIENT, text)
-        .expect(Outcome::OptionsAnswered);
-    let to = sent.header("To");
-    assert!(to.starts_with("sip:bob@example.com ;tag="), "{to}");
-    assert!(sip::read(&sent.bytes).unwrap().to_tag().is_some());
+fn what_is_left_over_at_the_end_of_to_does_not_come_before_the_tag() {
+    for to in [
+        "sip:bob@example.com ; ",
+        "sip:bob@example.com,",
+        "sip:bob@example.com;\r\n ",
+    ] {
+        let text = request("OPTIONS")
+            .replace("Max-Forwards: 70", "Max-Forwards: 0")
+            .replace("Bob <sip:bob@example.com>", to);
+        let sent = Edge::new()
+            .send(CLIENT, text)
+            .expect(Outcome::OptionsAnswered);
+        let to = sent.header("To");
+        assert!(to.starts_with("sip:bob@example.com;tag="), "{to}");
+        assert!(sip::read(&sent.bytes).unwrap().to_tag().is_some());
+    }
 }
 
 #[test]
