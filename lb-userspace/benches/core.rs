@@ -6,7 +6,7 @@
 
 mod edge;
 
-use std::hint::black_box;
+use std::{hint::black_box, time::Duration};
 
 use criterion::{
     BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
@@ -64,5 +64,11 @@ fn calls(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, parse, forward, calls);
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(3));
+    targets = parse, forward, calls
+}
 criterion_main!(benches);
