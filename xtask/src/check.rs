@@ -45,6 +45,10 @@ pub fn run(compiler: &XdpCompiler) -> Result<()> {
     for (name, manifest) in [
         ("format of lb-ebpf", "lb-ebpf/Cargo.toml"),
         ("format of fuzz targets", "lb-userspace/fuzz/Cargo.toml"),
+        (
+            "format of the peers",
+            "lb-userspace/benches/peers/Cargo.toml",
+        ),
     ] {
         let program = ["fmt", "--manifest-path", manifest, "--check"];
         attempt(name, cmd::run(cmd::cargo().args(program)));

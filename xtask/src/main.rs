@@ -1,5 +1,6 @@
 //! Every task that a person or CI runs: `cargo xtask TASK`. One file per task; this one only dispatches.
 
+mod bench;
 mod build;
 mod check;
 mod cmd;
@@ -21,9 +22,10 @@ Usage: cargo xtask TASK [OPTIONS]
   demo     send real SIPp calls through siplb in a lab of network namespaces
   test     format, lints, unit tests, the XDP program, labs with real SIPp
   fuzz     fuzz targets, side by side (part of test)
+  bench    how long a message takes, and how many instructions
   check    format, lints, documentation, house rules (part of test)
 
-`build`, `check`, `demo` and `test` run what they need of `setup` and `build` themselves.
+`bench`, `build`, `check`, `demo` and `test` run what they need of `setup` and `build` themselves.
 `cargo xtask TASK --help` tells more about one task.
 ";
 
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Some("build") => build::main(&rest),
         Some("demo") => demo::main(&rest),
         Some("test") => test::main(&rest),
+        Some("bench") => bench::main(&rest),
         Some("check") => check::main(&rest),
         Some("fuzz") => fuzz::main(&rest),
         Some("help" | "--help" | "-h") => {

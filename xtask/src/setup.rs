@@ -22,7 +22,8 @@ Usage: cargo xtask setup [--build-only]
   --build-only   only what `cargo xtask build` needs: nothing for checks and labs
 
 Three things are looked for:
-  - programs and headers to compile with (clang, libelf, ...), and for labs (SIPp, tshark, nftables, ...).
+  - programs and headers to compile with (clang, libelf, ...), for labs (SIPp, tshark, nftables,
+    ...), for benches (valgrind).
     On Debian they come by apt-get (as root, or through sudo); elsewhere you are told their names.
   - a compiler that can build `core` for the BPF target, since no ready-made one exists:
       rustup's nightly with the component rust-src, or
@@ -39,6 +40,8 @@ pub struct Parts {
     pub check: bool,
     /// What the labs run.
     pub labs: bool,
+    /// What counts instructions.
+    pub bench: bool,
 }
 
 impl Parts {
@@ -46,21 +49,28 @@ impl Parts {
     pub const BUILD: Parts = Parts {
         check: false,
         labs: false,
+        bench: false,
     };
     /// To compile and lint.
     pub const CHECK: Parts = Parts {
         check: true,
-        labs: false,
+        ..Parts::BUILD
     };
     /// To compile and run labs.
     pub const LABS: Parts = Parts {
-        check: false,
         labs: true,
+        ..Parts::BUILD
+    };
+    /// To compile and measure.
+    pub const BENCH: Parts = Parts {
+        bench: true,
+        ..Parts::BUILD
     };
     /// All.
     pub const ALL: Parts = Parts {
         check: true,
         labs: true,
+        bench: true,
     };
 }
 

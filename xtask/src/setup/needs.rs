@@ -130,12 +130,21 @@ const LABS: &[Need] = &[
     ),
 ];
 
+const BENCH: &[Need] = &[Need::program(
+    "valgrind",
+    "counts instructions",
+    "valgrind",
+    "valgrind",
+)];
+
 /// What is not there.
 pub fn missing(parts: Parts) -> Vec<&'static Need> {
     let labs = if parts.labs { LABS } else { &[] };
+    let bench = if parts.bench { BENCH } else { &[] };
     BUILD
         .iter()
         .chain(labs)
+        .chain(bench)
         .filter(|need| !need.is_there())
         .collect()
 }

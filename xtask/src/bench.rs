@@ -1,0 +1,257 @@
+//! `cargo xtask bench`: how long one core takes for a message, and how many instructions.
+
+mod criterion;
+mod instructions;
+mod machine;
+mod table;
+
+use std::{path::PathBuf, process::Command};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    build, cmd,
+    setup::{self, Parts},
+};
+use machine::Load;
+use table::Table;
+
+const HELP: &str = "\
+Measures the parser and the decision, message by message, and prints one table: nanoseconds (criterion's median),
+messages and megabytes a second on one core, and instructions (callgrind), which do not depend on what else the
+machine does.
+
+Usage: cargo xtask bench [FILTER] [--counts] [--peers] [--runs N] [--save NAME]
+
+  FILTER       only benches whose name has this in it: forward, parse/invite, ok-
+  --counts     instructions alone: seconds instead of minutes, and the same on a busy machine
+  --peers      the same messages through other SIP parsers written in Rust, too (downloads and compiles them)
+  --runs N     measure the time N times and take the least of the medians, for machines that are never quiet
+  --save NAME  also write the table to lb-userspace/benches/record/NAME.md, with machine, compiler and commit
+
+Compiled with the release profile, as siplb itself is.
+";
+
+/// Times from a machine where others use more than this share of a processor are not worth much.
+const WORTH_WARNING: f64 = 0.05;
+
+/// What to measure.
+#[derive(Debug, PartialEq, Eq)]
+struct Options {
+    filter: Option<String>,
+    counts: bool,
+    peers: bool,
+    runs: u32,
+    save: Option<String>,
+}
+
+impl Options {
+    fn parse(arguments: &[String]) -> Result<Options> {
+        let mut options = Options {
+            filter: None,
+            counts: false,
+            peers: false,
+            runs: 1,
+            save: None,
+        };
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            let mut value = |what: &str| match arguments.next() {
+                Some(value) => Ok(value.clone()),
+                None => Err(cmd::Usage(format!("{argument} wants {what}\n\n{HELP}"))),
+            };
+            match argument.as_str() {
+                "--counts" => options.counts = true,
+                "--peers" => options.peers = true,
+                "--runs" => match value("a number")?.parse() {
+                    Ok(runs @ 1..) => options.runs = runs,
+                    _ => bail!(cmd::Usage(format!(
+                        "--runs wants a number from 1\n\n{HELP}"
+                    ))),
+                },
+                "--save" => {
+                    let name = value("a name")?;
+                    let plain =
+                        |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+                    if name.is_empty() || !name.chars().all(plain) {
+                        bail!(cmd::Usage(format!(
+                            "{name:?} is no name for a file\n\n{HELP}"
+                        )));
+                    }
+                    options.save = Some(name);
+                }
+                filter if !filter.starts_with('-') && options.filter.is_none() => {
+                    options.filter = Some(filter.to_owned());
+                }
+                other => return Err(cmd::unknown_argument(other, HELP)),
+            }
+        }
+        Ok(options)
+    }
+
+    /// As one would type it, for the record.
+    fn command(&self) -> String {
+        let mut words = vec!["cargo xtask bench".to_owned()];
+        words.extend(self.filter.clone());
+        words.extend(self.counts.then(|| "--counts".to_owned()));
+        words.extend(self.peers.then(|| "--peers".to_owned()));
+        words.extend((self.runs > 1).then(|| format!("--runs {}", self.runs)));
+        words.extend(self.save.iter().map(|name| format!("--save {name}")));
+        words.join(" ")
+    }
+}
+
+pub fn main(arguments: &[String]) -> Result<()> {
+    if cmd::wants_help(arguments, HELP) {
+        return Ok(());
+    }
+    let options = Options::parse(arguments)?;
+    let compiler = setup::ensure(Parts::BENCH)?;
+    build::xdp_program(&compiler)?;
+
+    let mut crates = vec![Crate::OURS];
+    crates.extend(options.peers.then_some(Crate::PEERS));
+    cmd::step("benches");
+    for bench in &crates {
+        cmd::run(bench.cargo("bench").arg("--no-run"))?;
+    }
+
+    // Counted first: the rows come in the order of the count programs.
+    let mut table = Table::default();
+    for bench in &crates {
+        cmd::step(&format!("instructions: {}", bench.title));
+        instructions::run(bench, options.filter.as_deref(), &mut table)?;
+    }
+    let mut noise = None;
+    if !options.counts {
+        let before = Load::of_others_now()?;
+        if before > WORTH_WARNING {
+            warn(before);
+        }
+        let load = Load::start()?;
+        for bench in &crates {
+            cmd::step(&format!("time: {}", bench.title));
+            for _ in 0..options.runs {
+                criterion::run(bench, options.filter.as_deref(), &mut table)?;
+            }
+        }
+        let others = load.of_others()?;
+        noise = Some(others);
+        if others > WORTH_WARNING {
+            warn(others);
+        }
+    }
+    if table.is_empty() {
+        bail!(
+            "no bench has {:?} in its name",
+            options.filter.unwrap_or_default()
+        );
+    }
+    let text = table.text();
+    println!("\n{text}");
+    if let Some(name) = &options.save {
+        let path = machine::save(name, &options.command(), noise, &text)?;
+        println!("written to {}", path.display());
+    }
+    Ok(())
+}
+
+/// A crate with two bench programs: one for criterion, one for callgrind.
+pub struct Crate {
+    title: &'static str,
+    manifest: &'static str,
+    time: &'static str,
+    count: &'static str,
+}
+
+impl Crate {
+    const OURS: Crate = Crate {
+        title: "siplb",
+        manifest: "lb-userspace/Cargo.toml",
+        time: "core",
+        count: "count",
+    };
+    /// Outside the workspace, so that nobody's build pays for it.
+    const PEERS: Crate = Crate {
+        title: "other parsers",
+        manifest: "lb-userspace/benches/peers/Cargo.toml",
+        time: "peers",
+        count: "peers_count",
+    };
+
+    /// `cargo` for both programs. They share the target folder: what both crates need is compiled once.
+    fn cargo(&self, subcommand: &str) -> Command {
+        let mut command = self.cargo_for(subcommand, self.time);
+        command.args(["--bench", self.count]);
+        command
+    }
+
+    /// `cargo` for one program.
+    fn cargo_for(&self, subcommand: &str, program: &str) -> Command {
+        let mut command = cmd::cargo();
+        command
+            .args([subcommand, "--locked", "--manifest-path", self.manifest])
+            .args(["--target-dir", "target", "--bench", program]);
+        command
+    }
+}
+
+/// Where the programs leave what they measured; emptied before each run.
+fn scratch(name: &str) -> Result<PathBuf> {
+    let folder = cmd::target().join("bench").join(name);
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+fn warn(others: f64) {
+    let line = "!".repeat(100);
+    println!(
+        "\n{line}\n!! THE MACHINE IS BUSY: other programs use {:.0} % of a processor. Instruction counts hold, times do \
+         not.\n{line}",
+        others * 100.0
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &str) -> Result<Options> {
+        let words = words.split_whitespace().map(ToOwned::to_owned);
+        Options::parse(&words.collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_record_says_what_was_typed() {
+        for words in [
+            "",
+            "parse/invite",
+            "--counts",
+            "ok- --peers --runs 3 --save a-1.2",
+        ] {
+            let options = parse(words).expect("valid");
+            assert_eq!(
+                options.command(),
+                format!("cargo xtask bench {words}").trim_end()
+            );
+        }
+    }
+
+    #[test]
+    fn wrong_arguments() {
+        for words in [
+            "a b",
+            "--runs",
+            "--runs 0",
+            "--runs x",
+            "--save",
+            "--save ../x",
+            "--other",
+        ] {
+            assert!(parse(words).is_err(), "{words}");
+        }
+    }
+}
