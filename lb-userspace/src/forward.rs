@@ -134,9 +134,10 @@ pub fn forward(table: &Table, datagram: &Datagram<'_>, scratch: &mut Scratch) ->
             _ => Verdict::without_sending(outcome),
         };
     }
-    let Ok(message) = sip::read(datagram.payload) else {
+    let mut message = sip::Message::EMPTY;
+    if sip::read_into(datagram.payload, &mut message).is_err() {
         return Verdict::without_sending(Outcome::NotSip);
-    };
+    }
     match request::decide(table, listener, &datagram, &message, scratch) {
         Some(verdict) => verdict,
         None => response::decide(

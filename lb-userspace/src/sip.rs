@@ -4,6 +4,7 @@
 //! routing needs. What is wrong with a message is noted as a [`Fault`] and the scan goes on, so that a refusal can
 //! still be addressed. Nothing here decides what becomes of a message; `forward` does.
 
+mod block;
 mod chars;
 mod fault;
 mod headers;
@@ -19,6 +20,7 @@ pub use fault::Fault;
 pub use headers::{HeaderField, Lines, MAX_HEADER_FIELDS, Name};
 pub use message::{
     MAX_CONTACT_FIELDS, MAX_FORWARDS_DIGITS, MAX_ROUTE_FIELDS, MaxForwards, Message, NotSip, read,
+    read_into,
 };
 pub use method::Method;
 pub use name_addr::NameAddr;

@@ -194,21 +194,21 @@ impl Edits {
     /// Only edits and the bytes that an odd shift turns around are read; after an even shift bytes count as they did. The
     /// edits must be of this input: bytes beyond it count as absent.
     pub fn checksum_difference(&self, input: &[u8]) -> u16 {
-        let mut difference = 0u16;
+        let mut sums = Sums::default();
         let mut taken = 0;
         let mut written = 0;
         for edit in self.as_slice() {
             let offset = edit.offset().min(input.len());
-            difference = checksum::add(difference, turned(input, taken, offset, written));
+            sums.turn(input, taken, offset, written);
             written += offset.saturating_sub(taken);
             let text = self.text(*edit);
-            let removed = input.get(offset..edit.end()).unwrap_or_default();
-            difference = checksum::sub(difference, sum_at(removed, offset));
-            difference = checksum::add(difference, sum_at(text, written));
+            sums.minus += sum_at(input.get(offset..edit.end()).unwrap_or_default(), offset);
+            sums.plus += sum_at(text, written);
             written += text.len();
             taken = edit.end();
         }
-        checksum::add(difference, turned(input, taken, input.len(), written))
+        sums.turn(input, taken, input.len(), written);
+        sums.difference()
     }
 
     fn as_slice(&self) -> &[Edit] {
@@ -220,23 +220,53 @@ impl Edits {
     }
 }
 
-/// Sum of bytes whose first one is at `offset`.
-fn sum_at(bytes: &[u8], offset: usize) -> u16 {
-    let sum = checksum::fold(checksum::sum(bytes));
-    if offset % 2 == 1 {
-        checksum::swap(sum)
-    } else {
-        sum
+/// Sums that come and sums that go, with carries to spare: a datagram has at most 2^14 words of 32 bits, and twice that
+/// many come together here, each of at most 40 bits.
+#[derive(Default)]
+struct Sums {
+    plus: u64,
+    minus: u64,
+}
+
+impl Sums {
+    /// What `input[start..end]` changes by coming to stand at `to`: nothing unless the shift is odd.
+    #[inline(always)]
+    fn turn(&mut self, input: &[u8], start: usize, end: usize, to: usize) {
+        if start % 2 != to % 2 && start < end {
+            let bytes = input.get(start..end).unwrap_or_default();
+            self.minus += sum_at(bytes, start);
+            self.plus += sum_at(bytes, to);
+        }
+    }
+
+    fn difference(&self) -> u16 {
+        // The sums are of words in the machine's byte order, which turns them like an odd shift (RFC 1071 §2 (B)).
+        let fold = |sum: u64| {
+            let sum = (sum & 0xffff_ffff) + (sum >> 32);
+            let sum = (sum & 0xffff_ffff) + (sum >> 32);
+            u16::from_be(checksum::fold((sum as u32 & 0xffff) + (sum as u32 >> 16)))
+        };
+        checksum::sub(fold(self.plus), fold(self.minus))
     }
 }
 
-/// What `input[start..end]` changes in the sum by coming to stand at `to`: nothing unless the shift is odd.
-fn turned(input: &[u8], start: usize, end: usize, to: usize) -> u16 {
-    if start % 2 == to % 2 || start >= end {
-        return 0;
+/// Sum of bytes whose first one is at `offset`, in the machine's byte order and with its carries. At an odd offset all
+/// bytes change their place in a word, which eight more bits do as well: 2^16 is 1 in one's complement.
+#[inline(always)]
+fn sum_at(bytes: &[u8], offset: usize) -> u64 {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut sum = 0;
+    for word in words {
+        let word = u64::from_ne_bytes(*word);
+        sum += (word & 0xffff_ffff) + (word >> 32);
     }
-    let sum = sum_at(input.get(start..end).unwrap_or_default(), start);
-    checksum::sub(checksum::swap(sum), sum)
+    let mut last = [0; 8];
+    for (to, from) in last.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    let last = u64::from_ne_bytes(last);
+    sum += (last & 0xffff_ffff) + (last >> 32);
+    sum << (8 * (offset % 2))
 }
 
 #[cfg(test)]

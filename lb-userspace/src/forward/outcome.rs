@@ -91,6 +91,8 @@ outcomes! {
     BadHeaderField, "bad_header_field", Reply;
     /// 400: a CR stands alone in the header fields.
     BareCr, "bare_cr", Reply;
+    /// 400: a control character in the header fields.
+    ControlCharacter, "control_character", Reply;
     /// 400: the datagram ends before the empty line.
     NoEmptyLine, "no_empty_line", Reply;
     /// 400: more header fields than we look at.
@@ -166,6 +168,7 @@ impl Outcome {
             Fault::Version => Self::VersionNotSupported,
             Fault::HeaderField => Self::BadHeaderField,
             Fault::BareCr => Self::BareCr,
+            Fault::ControlCharacter => Self::ControlCharacter,
             Fault::NoEmptyLine => Self::NoEmptyLine,
             Fault::TooManyHeaderFields => Self::TooManyHeaderFields,
             Fault::MissingVia | Fault::Via => Self::Unanswerable,

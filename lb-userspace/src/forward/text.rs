@@ -1,6 +1,32 @@
 //! Small texts on the stack: addresses and numbers without `fmt`.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Each octet in decimal with a dot, and how many characters that is.
+const OCTETS: [[u8; 5]; 256] = {
+    let mut octets = [[b'.', 0, 0, 0, 0]; 256];
+    let mut octet = 0;
+    while octet < 256 {
+        let digits = [octet / 100, octet / 10 % 10, octet % 10];
+        let mut skip = if octet > 99 {
+            0
+        } else if octet > 9 {
+            1
+        } else {
+            2
+        };
+        let mut len = 0;
+        while skip < 3 {
+            octets[octet][len] = b'0' + digits[skip] as u8;
+            len += 1;
+            skip += 1;
+        }
+        octets[octet][len] = b'.';
+        octets[octet][4] = len as u8 + 1;
+        octet += 1;
+    }
+    octets
+};
 
 /// Text of at most `N` bytes; what does not fit is cut off, so sizes are chosen for the longest value.
 #[derive(Clone, Copy, Debug)]
@@ -50,16 +76,24 @@ impl<const N: usize> Text<N> {
     /// The address without brackets, as `received` has it.
     pub fn put_ip(&mut self, address: IpAddr) {
         match address {
-            IpAddr::V4(address) => {
-                for (index, octet) in address.octets().into_iter().enumerate() {
-                    if index > 0 {
-                        self.put(b".");
-                    }
-                    self.put_number(u16::from(octet));
-                }
-            }
+            IpAddr::V4(address) => self.put_ipv4(address),
             IpAddr::V6(address) => self.put_ipv6(address),
         }
+    }
+
+    fn put_ipv4(&mut self, address: Ipv4Addr) {
+        for octet in address.octets() {
+            let [digits @ .., len] = OCTETS[usize::from(octet)];
+            match self.bytes.get_mut(self.len..self.len + digits.len()) {
+                // The unused digits are overwritten by what comes next.
+                Some(place) => {
+                    place.copy_from_slice(&digits);
+                    self.len += usize::from(len);
+                }
+                None => self.put(&digits[..usize::from(len)]),
+            }
+        }
+        self.len -= usize::from(self.len > 0 && self.bytes[self.len - 1] == b'.');
     }
 
     /// Address and port as a URI or sent-by has them.

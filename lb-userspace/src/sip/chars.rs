@@ -2,50 +2,44 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-const TOKEN: u8 = 1;
-const HOST: u8 = 2;
+use super::block::find;
 
-/// One byte of class bits per octet, so that a test is one load.
-const CLASS: [u8; 256] = {
-    let mut class = [0; 256];
+/// Which octets a `token` consists of, so that a test is one load.
+const TOKEN: [bool; 256] = {
+    let mut token = [false; 256];
     let mut octet = 0;
     while octet < 256 {
         let byte = octet as u8;
-        if byte.is_ascii_alphanumeric() {
-            class[octet] |= TOKEN | HOST;
-        }
-        if matches!(
-            byte,
-            b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~'
-        ) {
-            class[octet] |= TOKEN;
-        }
-        // The underscore is not in the grammar of host names, but is in the names of many hosts.
-        if matches!(byte, b'-' | b'.' | b'_') {
-            class[octet] |= HOST;
-        }
+        token[octet] = byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~'
+            );
         octet += 1;
     }
-    class
+    token
 };
 
 /// True for the characters of a `token`.
+#[inline(always)]
 pub(crate) fn is_token(byte: u8) -> bool {
-    CLASS[usize::from(byte)] & TOKEN != 0
-}
-
-/// True for the characters of a host name or IPv4 address.
-pub(crate) fn is_host(byte: u8) -> bool {
-    CLASS[usize::from(byte)] & HOST != 0
+    TOKEN[usize::from(byte)]
 }
 
 /// True for linear white space. Line ends count: a header value only contains those of folds (RFC 3261 §7.3.1).
+#[inline(always)]
 pub(crate) fn is_lws(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
 /// Offset of the first byte in `start..end` for which `keep` is false, or `end`.
-pub(crate) fn skip_while(bytes: &[u8], start: usize, end: usize, keep: fn(u8) -> bool) -> usize {
+#[inline(always)]
+pub(crate) fn skip_while(
+    bytes: &[u8],
+    start: usize,
+    end: usize,
+    keep: impl Fn(u8) -> bool,
+) -> usize {
     let region = bytes.get(start..end).unwrap_or_default();
     match region.iter().position(|byte| !keep(*byte)) {
         Some(length) => start + length,
@@ -54,35 +48,59 @@ pub(crate) fn skip_while(bytes: &[u8], start: usize, end: usize, keep: fn(u8) ->
 }
 
 /// Offset after the linear white space at `start`.
+#[inline(always)]
 pub(crate) fn skip_lws(bytes: &[u8], start: usize, end: usize) -> usize {
+    // Mostly there is none.
+    match bytes.get(start) {
+        Some(b'!'..) => start,
+        _ => skip_some_lws(bytes, start, end),
+    }
+}
+
+#[inline(never)]
+fn skip_some_lws(bytes: &[u8], start: usize, end: usize) -> usize {
     skip_while(bytes, start, end, is_lws)
 }
 
 /// `start..end` without linear white space on either side.
+#[inline(always)]
 pub(crate) fn trim(bytes: &[u8], start: usize, end: usize) -> (usize, usize) {
-    let start = skip_lws(bytes, start, end);
-    let mut end = end;
-    while end > start && is_lws(bytes[end - 1]) {
-        end -= 1;
+    // Mostly one blank in front and none at the end.
+    let one = usize::from(start < end && bytes.get(start) == Some(&b' '));
+    let start = skip_lws(bytes, start + one, end);
+    if start < end && bytes[end - 1] <= b' ' {
+        return (start, trim_end(bytes, start, end));
     }
     (start, end)
 }
 
+#[inline(never)]
+fn trim_end(bytes: &[u8], start: usize, end: usize) -> usize {
+    let mut end = end;
+    while end > start && is_lws(bytes[end - 1]) {
+        end -= 1;
+    }
+    end
+}
+
 /// Offset after the quoted string whose opening quote is at `start`; `None` when it is not closed before `end`.
+#[inline]
 pub(crate) fn skip_quoted(bytes: &[u8], start: usize, end: usize) -> Option<usize> {
     let mut position = start + 1;
     loop {
-        let region = bytes.get(position..end)?;
-        position += memchr::memchr2(b'"', b'\\', region)?;
-        if bytes[position] == b'"' {
-            return Some(position + 1);
+        position = find(bytes, position, end, |block| {
+            block.is(b'"').or(block.is(b'\\')).bits()
+        });
+        match bytes.get(position..end)?.first()? {
+            b'"' => return Some(position + 1),
+            // A backslash takes the next octet with it, whatever it is.
+            _ => position += 2,
         }
-        // A backslash takes the next octet with it, whatever it is.
-        position += 2;
     }
 }
 
 /// Reads decimal digits only; `None` for none, for another character, and beyond `max`.
+#[inline(always)]
 pub(crate) fn parse_number(digits: &[u8], max: u32) -> Option<u32> {
     if digits.is_empty() {
         return None;
@@ -101,6 +119,7 @@ pub(crate) fn parse_number(digits: &[u8], max: u32) -> Option<u32> {
 }
 
 /// Reads a port, 1 to 65535.
+#[inline(always)]
 pub(crate) fn parse_port(digits: &[u8]) -> Option<u16> {
     match parse_number(digits, u32::from(u16::MAX)) {
         Some(port @ 1..) => Some(port as u16),

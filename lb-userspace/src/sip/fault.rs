@@ -13,6 +13,8 @@ pub enum Fault {
     HeaderField,
     /// A CR that does not belong to a line end. Readers disagree on it, so it could smuggle a header field past us.
     BareCr,
+    /// A control character outside a quoted pair (RFC 3261 §25.1). Readers written in C end a value at a NUL.
+    ControlCharacter,
     /// The datagram ends before the empty line that ends the header fields.
     NoEmptyLine,
     /// More than [`super::MAX_HEADER_FIELDS`] header fields.
@@ -60,6 +62,7 @@ impl Fault {
             Self::Version => "SIP Version Not Supported",
             Self::HeaderField => "Malformed header field",
             Self::BareCr => "Bare CR in a header field",
+            Self::ControlCharacter => "Control character in a header field",
             Self::NoEmptyLine => "No empty line after the header fields",
             Self::TooManyHeaderFields => "Too many header fields",
             Self::MissingVia => "Missing Via header field",

@@ -2,7 +2,8 @@
 
 use super::{
     Fault, Span,
-    chars::{is_token, trim},
+    block::{BLOCK, Block, LineEnd, LineEnds},
+    chars::{is_token, skip_while, trim},
 };
 
 /// Most header fields that a message may have; what is beyond is not looked at.
@@ -87,6 +88,8 @@ pub struct HeaderField {
 #[derive(Clone, Debug)]
 pub struct Lines<'a> {
     bytes: &'a [u8],
+    ends: LineEnds<'a>,
+    /// Start of the next line. All line ends before it have been taken from `ends`.
     position: usize,
     fields: usize,
     body: Option<usize>,
@@ -97,37 +100,43 @@ impl<'a> Lines<'a> {
     pub fn new(bytes: &'a [u8], position: usize) -> Self {
         Self {
             bytes,
+            ends: LineEnds::new(bytes, position),
             position,
             fields: 0,
             body: None,
         }
     }
 
+    /// Takes the first line, which is no header field: where its content ends, and whether control characters are in it.
+    #[inline(always)]
+    pub(super) fn start_line(&mut self) -> (usize, bool) {
+        let line = self.ends.next(self.position);
+        let content = &self.bytes[self.position..line.content];
+        self.position = line.next;
+        (
+            line.content,
+            line.strange && control_fault(content).is_some(),
+        )
+    }
+
+    /// Offset of the next line.
+    pub(super) fn position(&self) -> usize {
+        self.position
+    }
+
     /// Offset after the empty line, once the iterator has come to it.
     pub fn body(&self) -> Option<usize> {
         self.body
     }
-}
 
-impl Iterator for Lines<'_> {
-    type Item = Result<HeaderField, Fault>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+    /// [`Iterator::next`], inlined where each message comes through: what it finds stays in registers there.
+    #[inline(always)]
+    pub(super) fn next_field(&mut self) -> Option<Result<HeaderField, Fault>> {
         let bytes = self.bytes;
         let start = self.position;
-        match *bytes.get(start..)? {
-            [] => return None,
-            [b'\n', ..] => {
-                self.body = Some(start + 1);
-                self.position = bytes.len();
-                return None;
-            }
-            [b'\r', b'\n', ..] => {
-                self.body = Some(start + 2);
-                self.position = bytes.len();
-                return None;
-            }
-            _ => {}
+        let first = *bytes.get(start)?;
+        if first < b' ' && self.is_empty_line(start) {
+            return None;
         }
         if self.fields == MAX_HEADER_FIELDS {
             self.position = bytes.len();
@@ -135,76 +144,163 @@ impl Iterator for Lines<'_> {
         }
         self.fields += 1;
 
-        let mut end = line_end(bytes, start);
-        let mut bare_cr = end.bare_cr;
-        while matches!(bytes.get(end.next), Some(b' ' | b'\t')) {
-            end = line_end(bytes, end.next);
-            bare_cr |= end.bare_cr;
+        let mut line = self.ends.next(start);
+        if let Some(b' ' | b'\t') = bytes.get(line.next) {
+            line = self.unfold(line);
         }
-        self.position = end.next;
-        if bare_cr {
-            return Some(Err(Fault::BareCr));
+        self.position = line.next;
+        if line.strange
+            && let Some(fault) = control_fault(&bytes[start..line.content])
+        {
+            return Some(Err(fault));
         }
-
-        let name_len = bytes[start..end.content]
-            .iter()
-            .position(|byte| !is_token(*byte))
-            .unwrap_or(0);
-        let mut colon = start + name_len;
-        while matches!(bytes.get(colon), Some(b' ' | b'\t')) {
-            colon += 1;
-        }
-        if name_len == 0 || colon >= end.content || bytes[colon] != b':' {
+        let Some((name, after_colon)) = read_name(bytes, start, line.content) else {
             return Some(Err(Fault::HeaderField));
-        }
-        let (value_start, value_end) = trim(bytes, colon + 1, end.content);
+        };
+        let (value_start, value_end) = trim(bytes, after_colon, line.content);
         Some(Ok(HeaderField {
-            name: Name::from_text(&bytes[start..start + name_len]),
-            line: Span::new(start, end.next),
+            name,
+            line: Span::new(start, line.next),
             value: Span::new(value_start, value_end),
         }))
     }
-}
 
-/// Where a line ends.
-#[derive(Clone, Copy)]
-pub(super) struct LineEnd {
-    /// After the last byte of its content.
-    pub content: usize,
-    /// First byte of the next line; the end of the datagram when no line end came.
-    pub next: usize,
-    /// True when a CR without LF was passed.
-    pub bare_cr: bool,
-}
+    /// Notes the body when the line at `start` is the empty one, and ends the iteration.
+    #[inline(never)]
+    fn is_empty_line(&mut self, start: usize) -> bool {
+        let body = match self.bytes[start..] {
+            [b'\n', ..] => start + 1,
+            [b'\r', b'\n', ..] => start + 2,
+            _ => return false,
+        };
+        self.body = Some(body);
+        self.position = self.bytes.len();
+        true
+    }
 
-/// Finds the end of the line that `start` is in: CRLF, or LF alone as old devices send it.
-pub(super) fn line_end(bytes: &[u8], start: usize) -> LineEnd {
-    let mut bare_cr = false;
-    let mut position = start;
-    while let Some(found) = memchr::memchr2(b'\r', b'\n', &bytes[position..]) {
-        let at = position + found;
-        if bytes[at] == b'\n' {
-            return LineEnd {
-                content: at,
-                next: at + 1,
-                bare_cr,
+    /// Adds the lines that continue this one (RFC 3261 §7.3.1).
+    #[cold]
+    fn unfold(&mut self, mut line: LineEnd) -> LineEnd {
+        while let Some(b' ' | b'\t') = self.bytes.get(line.next) {
+            let more = self.ends.next(line.next);
+            line = LineEnd {
+                strange: line.strange | more.strange,
+                ..more
             };
         }
-        if bytes.get(at + 1) == Some(&b'\n') {
-            return LineEnd {
-                content: at,
-                next: at + 2,
-                bare_cr,
-            };
+        line
+    }
+}
+
+impl Iterator for Lines<'_> {
+    type Item = Result<HeaderField, Fault>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_field()
+    }
+}
+
+/// What is wrong with the control characters in a header field, if anything is: line ends are those of folds here, and
+/// a quoted pair may stand for any but them (RFC 3261 §25.1).
+#[cold]
+fn control_fault(line: &[u8]) -> Option<Fault> {
+    let mut quoted = false;
+    let mut escaped = false;
+    for (at, byte) in line.iter().enumerate() {
+        match byte {
+            b'\r' if line.get(at + 1) != Some(&b'\n') => return Some(Fault::BareCr),
+            b'\r' | b'\n' | b'\t' => {}
+            0..0x20 if !escaped => return Some(Fault::ControlCharacter),
+            b'"' if !escaped => quoted = !quoted,
+            _ => {}
         }
-        bare_cr = true;
-        position = at + 1;
+        escaped = quoted && !escaped && *byte == b'\\';
     }
-    LineEnd {
-        content: bytes.len(),
-        next: bytes.len(),
-        bare_cr,
+    None
+}
+
+/// The first eight bytes of a name with its colon, in lower case, and which bits of them count.
+const fn word(name: &[u8]) -> (u64, u64) {
+    let mut value = 0;
+    let mut mask = 0;
+    let mut at = 0;
+    while at < name.len() {
+        value |= (name[at] as u64 | 0x20) << (8 * at);
+        mask |= 0xff << (8 * at);
+        at += 1;
     }
+    (value, mask)
+}
+
+/// Reads the name of the header field at `start..end`, and where its value begins; `None` when there is no name or no
+/// colon.
+///
+/// The usual spellings are told by their first eight bytes, whose bit 5 is set: that turns letters into lower case, and
+/// apart from letters only control characters into something else. A line with these is refused before it comes here.
+#[inline(always)]
+fn read_name(bytes: &[u8], start: usize, end: usize) -> Option<(Name, usize)> {
+    const LOWER: u64 = 0x2020_2020_2020_2020;
+    /// Name, and its first eight bytes and the rest of them.
+    macro_rules! known {
+        ($block:ident: $($name:ident $first:literal $(+ $rest:literal)?),*) => {{
+            let halves = $block.as_chunks::<8>().0;
+            let first = u64::from_le_bytes(halves[0]) | LOWER;
+            #[allow(unused_variables, reason = "most names end within the first eight bytes")]
+            let second = u64::from_le_bytes(halves[1]) | LOWER;
+            $({
+                const FIRST: (u64, u64) = word($first);
+                if first & FIRST.1 == FIRST.0 $(&& {
+                    const SECOND: (u64, u64) = word($rest);
+                    second & SECOND.1 == SECOND.0
+                })? {
+                    return Some((Name::$name, start + $first.len() $(+ $rest.len())?));
+                }
+            })*
+        }};
+    }
+    let Some(block) = bytes
+        .get(start..)
+        .and_then(|rest| rest.first_chunk::<BLOCK>())
+    else {
+        return read_any_name(bytes, start, end);
+    };
+    // One branch for the letter, so that few names are compared.
+    match block[0] | 0x20 {
+        b'v' => known!(block: Via b"via:", Via b"v:"),
+        b'f' => known!(block: From b"from:", From b"f:"),
+        b't' => known!(block: To b"to:", To b"t:"),
+        b'c' => known!(block: CallId b"call-id:", Cseq b"cseq:", Contact b"contact:",
+            ContentLength b"content-" + b"length:", ContentType b"content-" + b"type:", ContentType b"c:"),
+        b'm' => known!(block: MaxForwards b"max-forw" + b"ards:", Contact b"m:"),
+        b'r' => known!(block: Route b"route:"),
+        b'i' => known!(block: CallId b"i:"),
+        b'l' => known!(block: ContentLength b"l:"),
+        _ => {}
+    }
+    let letters = Block::load(block);
+    let colon = letters.is(b':').bits().trailing_zeros();
+    let plain = letters
+        .lower()
+        .within(b'a', b'z')
+        .or(letters.is(b'-'))
+        .bits();
+    let name = (1u32 << (colon & 31)) - 1;
+    // All of the name are letters and hyphens, so it lies in this line; and it is none of the above.
+    if colon < BLOCK as u32 && colon > 0 && plain & name == name {
+        return Some((Name::Other, start + colon as usize + 1));
+    }
+    read_any_name(bytes, start, end)
+}
+
+/// Reads a name in whatever spelling: with blanks before the colon, of other characters, long, or close to the end.
+#[inline(never)]
+fn read_any_name(bytes: &[u8], start: usize, end: usize) -> Option<(Name, usize)> {
+    let name_end = skip_while(bytes, start, end, is_token);
+    let colon = skip_while(bytes, name_end, end, |byte| matches!(byte, b' ' | b'\t'));
+    if name_end == start || colon >= end || bytes[colon] != b':' {
+        return None;
+    }
+    Some((Name::from_text(&bytes[start..name_end]), colon + 1))
 }
 
 #[cfg(test)]
@@ -275,6 +371,42 @@ mod tests {
         );
         check("To: b\r", &[Err(Fault::BareCr)], None);
         check(" folded: a\r\n\r\n", &[Err(Fault::HeaderField)], Some(""));
+        check("To: b\0\r\n\r\n", &[Err(Fault::ControlCharacter)], Some(""));
+        check(
+            "To: b\x07c\n\r\n",
+            &[Err(Fault::ControlCharacter)],
+            Some(""),
+        );
+        check(
+            "To: \"\0\" <a:b>\n\n",
+            &[Err(Fault::ControlCharacter)],
+            Some(""),
+        );
+        check("Call\rID: b\r\n\r\n", &[Err(Fault::BareCr)], Some(""));
+        check(
+            "To\x1a b\r\n\r\n                ",
+            &[Err(Fault::ControlCharacter)],
+            Some("                "),
+        );
+    }
+
+    #[test]
+    fn a_quoted_pair_may_be_a_control_character() {
+        check(
+            "To: \"a\\\0\\\x07\\\\\" <a:b>\r\n\r\n",
+            &[Ok((Name::To, "\"a\\\0\\\x07\\\\\" <a:b>"))],
+            Some(""),
+        );
+        check(
+            "To: \"\\\\\0\" <a:b>\n\n",
+            &[Err(Fault::ControlCharacter)],
+            Some(""),
+        );
+        check(
+            "To: \\\0 <a:b>\n\n",
+            &[Err(Fault::ControlCharacter)],
+            Some(""),
+        );
     }
 
     #[test]
@@ -305,6 +437,20 @@ mod tests {
             ("", Name::Other),
         ] {
             assert_eq!(Name::from_text(text.as_bytes()), want, "{text}");
+            // Blanks before the colon and the end of the datagram take the way of rare spellings.
+            for line in [
+                format!("{text}: a value that is longer than a block\r\n\r\n"),
+                format!("{text} : a value that is longer than a block\r\n\r\n"),
+                format!("{text}:\n"),
+            ] {
+                let field = Lines::new(line.as_bytes(), 0).next().unwrap();
+                let want = if text.is_empty() {
+                    Err(Fault::HeaderField)
+                } else {
+                    Ok(want)
+                };
+                assert_eq!(field.map(|field| field.name), want, "{line:?}");
+            }
         }
     }
 

@@ -3,7 +3,6 @@
 use super::{
     Fault, HeaderField, Lines, Method, Name, NameAddr, Span, StartLine, Via,
     chars::{is_token, parse_number, skip_lws, skip_while},
-    headers::line_end,
     start_line,
 };
 
@@ -27,6 +26,13 @@ pub struct MaxForwards {
     pub digits: Span,
     /// Their value.
     pub value: u8,
+}
+
+/// URI and tag of From or To.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    uri: Span,
+    tag: Option<Span>,
 }
 
 /// What routing needs of a message, and where it is. Spans refer to the datagram that was read.
@@ -55,9 +61,9 @@ pub struct Message {
     /// To.
     pub to: Option<HeaderField>,
     /// URI and tag of From; `None` when it cannot be read.
-    from_value: Option<NameAddr>,
+    from_value: Option<End>,
     /// URI and tag of To; `None` when it cannot be read.
-    to_value: Option<NameAddr>,
+    to_value: Option<End>,
     /// Call-ID, its value trimmed.
     pub call_id: Option<HeaderField>,
     /// CSeq.
@@ -82,59 +88,52 @@ pub struct Message {
 ///
 /// [`NotSip`] when there is no start line to tell a SIP message by. Any other fault is in [`Message::fault`].
 pub fn read(bytes: &[u8]) -> Result<Message, NotSip> {
+    let mut message = Message::EMPTY;
+    read_into(bytes, &mut message)?;
+    Ok(message)
+}
+
+/// Like [`read`], into [`Message::EMPTY`] on the stack of whoever looks at it: a message is large to move.
+///
+/// # Errors
+///
+/// As for [`read`]; the message is of no use then.
+pub fn read_into(bytes: &[u8], message: &mut Message) -> Result<(), NotSip> {
     if bytes.len() > usize::from(u16::MAX) {
         return Err(NotSip);
     }
-    let leading = skip_while(bytes, 0, bytes.len(), |byte| matches!(byte, b'\r' | b'\n'));
-    let line = line_end(bytes, leading);
-    let (start_line, mut fault) = start_line::parse(bytes, leading, line.content)?;
-    if line.bare_cr {
-        fault = fault.or(Some(Fault::RequestLine));
-    }
+    message.leading = skip_while(bytes, 0, bytes.len(), |byte| matches!(byte, b'\r' | b'\n'));
+    let mut lines = Lines::new(bytes, message.leading);
+    let (content, strange) = lines.start_line();
+    let (start_line, fault) = start_line::parse(bytes, message.leading, content)?;
+    message.start_line = start_line;
+    message.fault = fault.or(strange.then_some(Fault::RequestLine));
+    message.headers = lines.position();
     let mut reader = Reader {
         bytes,
-        message: Message {
-            start_line,
-            leading,
-            headers: line.next,
-            via: None,
-            via_line: Span::default(),
-            next_via: None,
-            routes: [None; MAX_ROUTE_FIELDS],
-            contacts: [None; MAX_CONTACT_FIELDS],
-            from: None,
-            to: None,
-            from_value: None,
-            to_value: None,
-            call_id: None,
-            cseq: None,
-            cseq_number: 0,
-            max_forwards: None,
-            content_type: None,
-            content_length: None,
-            body: None,
-            fault,
-        },
+        is_request: matches!(start_line, StartLine::Request { .. }),
+        message,
         max_forwards_seen: false,
         length: None,
         via_fields: 0,
         route_fields: 0,
         contact_fields: 0,
     };
-    let mut lines = Lines::new(bytes, line.next);
-    for item in lines.by_ref() {
+    while let Some(item) = lines.next_field() {
         match item {
             Ok(field) => reader.field(field),
             Err(fault) => reader.note(fault),
         }
     }
-    Ok(reader.finish(lines.body()))
+    reader.finish(lines.body());
+    Ok(())
 }
 
 /// The scan in progress.
 struct Reader<'a> {
     bytes: &'a [u8],
-    message: Message,
+    is_request: bool,
+    message: &'a mut Message,
     max_forwards_seen: bool,
     length: Option<u32>,
     via_fields: usize,
@@ -148,10 +147,7 @@ impl Reader<'_> {
         self.message.fault.get_or_insert(fault);
     }
 
-    fn is_request(&self) -> bool {
-        matches!(self.message.start_line, StartLine::Request { .. })
-    }
-
+    #[inline(always)]
     fn field(&mut self, field: HeaderField) {
         match field.name {
             Name::Via => self.via(field),
@@ -165,20 +161,7 @@ impl Reader<'_> {
                     self.contact_fields += 1;
                 }
             }
-            Name::From => {
-                self.single(self.message.from.is_some());
-                if self.message.from.is_none() {
-                    self.message.from = Some(field);
-                    self.message.from_value = self.name_addr(field, Fault::From);
-                }
-            }
-            Name::To => {
-                self.single(self.message.to.is_some());
-                if self.message.to.is_none() {
-                    self.message.to = Some(field);
-                    self.message.to_value = self.name_addr(field, Fault::To);
-                }
-            }
+            Name::From | Name::To => self.end(field),
             Name::CallId => {
                 if field.value.is_empty() {
                     self.note(Fault::CallId);
@@ -187,13 +170,13 @@ impl Reader<'_> {
                 self.message.call_id.get_or_insert(field);
             }
             Name::Cseq => self.cseq(field),
-            Name::Route if self.is_request() => {
+            Name::Route if self.is_request => {
                 if let Some(slot) = self.message.routes.get_mut(self.route_fields) {
                     *slot = Some(field);
                     self.route_fields += 1;
                 }
             }
-            Name::MaxForwards if self.is_request() => self.max_forwards(field),
+            Name::MaxForwards if self.is_request => self.max_forwards(field),
             Name::Other | Name::Route | Name::MaxForwards => {}
         }
     }
@@ -225,7 +208,7 @@ impl Reader<'_> {
 
     /// Reads the Via below the top one, which only a response needs. An unreadable top Via has no next.
     fn next_via(&mut self, span: Span) {
-        if self.is_request() || self.message.via.is_none() || self.message.next_via.is_some() {
+        if self.is_request || self.message.via.is_none() || self.message.next_via.is_some() {
             return;
         }
         self.message.next_via = Via::parse(self.bytes, span);
@@ -234,13 +217,42 @@ impl Reader<'_> {
         }
     }
 
-    fn name_addr(&mut self, field: HeaderField, fault: Fault) -> Option<NameAddr> {
-        let value = NameAddr::parse(self.bytes, field.value).filter(|value| value.next.is_none());
+    /// From or To, an end of the dialog.
+    #[inline(always)]
+    fn end(&mut self, field: HeaderField) {
+        let is_from = field.name == Name::From;
+        self.single(if is_from {
+            self.message.from.is_some()
+        } else {
+            self.message.to.is_some()
+        });
+        let value = match NameAddr::read_usual(self.bytes, field.value) {
+            Some((uri, tag)) => Some(End { uri, tag }),
+            None => self.unusual_end(field.value),
+        };
         // A response is routed by its Vias alone: what its From and To look like is no business of ours.
-        if value.is_none() && self.is_request() {
-            self.note(fault);
+        if value.is_none() && self.is_request {
+            self.note(if is_from { Fault::From } else { Fault::To });
         }
-        value
+        let message = &mut *self.message;
+        let (line, end) = if is_from {
+            (&mut message.from, &mut message.from_value)
+        } else {
+            (&mut message.to, &mut message.to_value)
+        };
+        if line.is_none() {
+            *line = Some(field);
+            *end = value;
+        }
+    }
+
+    #[inline(never)]
+    fn unusual_end(&self, value: Span) -> Option<End> {
+        let value = NameAddr::parse(self.bytes, value)?;
+        value.next.is_none().then_some(End {
+            uri: value.uri,
+            tag: value.tag,
+        })
     }
 
     /// `number LWS method` (RFC 3261 §8.1.1.5: the number is below 2^31).
@@ -293,7 +305,7 @@ impl Reader<'_> {
     }
 
     /// What can only be said when all header fields were seen. `body` is the offset after the empty line.
-    fn finish(mut self, body: Option<usize>) -> Message {
+    fn finish(mut self, body: Option<usize>) {
         match body {
             None => self.note(Fault::NoEmptyLine),
             Some(body) => {
@@ -316,11 +328,34 @@ impl Reader<'_> {
                 self.note(fault);
             }
         }
-        self.message
     }
 }
 
 impl Message {
+    /// Nothing read yet.
+    pub const EMPTY: Self = Self {
+        start_line: StartLine::Response { status: 0 },
+        leading: 0,
+        headers: 0,
+        via: None,
+        via_line: Span::EMPTY,
+        next_via: None,
+        routes: [None; MAX_ROUTE_FIELDS],
+        contacts: [None; MAX_CONTACT_FIELDS],
+        from: None,
+        to: None,
+        from_value: None,
+        to_value: None,
+        call_id: None,
+        cseq: None,
+        cseq_number: 0,
+        max_forwards: None,
+        content_type: None,
+        content_length: None,
+        body: None,
+        fault: None,
+    };
+
     /// The method of a request.
     pub fn method(&self) -> Option<Method> {
         match self.start_line {

@@ -2,6 +2,7 @@
 
 use super::{
     Span,
+    block::{Block, find},
     chars::{is_token, skip_lws, skip_quoted, skip_while, trim},
 };
 
@@ -21,11 +22,15 @@ pub struct NameAddr {
 impl NameAddr {
     /// Reads the first value in `span`; `None` when there is no URI, a quote or bracket stays open, a parameter cannot
     /// be read or there are two tags.
+    #[inline]
     pub fn parse(bytes: &[u8], span: Span) -> Option<Self> {
         let (start, end) = trim(bytes, span.start(), span.end());
         let (uri, after) = match find_open_bracket(bytes, start, end)? {
             Some(open) => {
-                let close = open + 1 + memchr::memchr(b'>', &bytes[open + 1..end])?;
+                let close = find(bytes, open + 1, end, |block| block.is(b'>').bits());
+                if close >= end {
+                    return None;
+                }
                 (trim(bytes, open + 1, close), close + 1)
             }
             // Without brackets a parameter belongs to the header field, not to the URI (RFC 3261 §20).
@@ -45,9 +50,51 @@ impl NameAddr {
             tag: None,
             next: None,
         };
-        let value_end = value.read_parameters(bytes, after, end)?;
-        value.value = Span::new(start, value_end);
+        if after < end {
+            let value_end = value.read_parameters(bytes, after, end)?;
+            value.value = Span::new(start, value_end);
+        }
         Some(value)
+    }
+
+    /// URI and tag of a value `[name] <URI>[;tag=TAG]` that is all of `start..end`, as most From and To are; `None` for
+    /// every other one, right or wrong.
+    #[inline(always)]
+    pub(super) fn read_usual(bytes: &[u8], span: Span) -> Option<(Span, Option<Span>)> {
+        let (start, end) = (span.start(), span.end());
+        let open = match bytes.get(start)? {
+            b'<' => start,
+            b'"' => {
+                let close = find(bytes, start + 1, end, |block| {
+                    block.is(b'"').or(block.is(b'\\')).bits()
+                });
+                if bytes.get(close) != Some(&b'"') {
+                    return None;
+                }
+                close + 1 + usize::from(bytes.get(close + 1) == Some(&b' '))
+            }
+            _ => find(bytes, start, end, opens_or_ends),
+        };
+        let close = find(bytes, open, end, |block| block.is(b'>').bits());
+        let is_uri = |byte: Option<&u8>| byte.is_some_and(|byte| *byte > b' ');
+        if close >= end
+            || close < open + 2
+            || bytes.get(open) != Some(&b'<')
+            || !is_uri(bytes.get(open + 1))
+            || !is_uri(bytes.get(close - 1))
+        {
+            return None;
+        }
+        let uri = Span::new(open + 1, close);
+        let after = close + 1;
+        if after == end {
+            return Some((uri, None));
+        }
+        let tag = after + b";tag=".len();
+        if bytes.get(after..tag)? != b";tag=" || tag >= end {
+            return None;
+        }
+        (find(bytes, tag, end, ends_value) == end).then(|| (uri, Some(Span::new(tag, end))))
     }
 
     /// Reads `;name[=value]...` up to the end or a comma, and returns where the last of them ends.
@@ -81,13 +128,12 @@ impl NameAddr {
 }
 
 /// Offset of the `<` in `start..end`, past a quoted display name. `None` for an open quote, `Some(None)` for no bracket.
+#[inline(always)]
 fn find_open_bracket(bytes: &[u8], start: usize, end: usize) -> Option<Option<usize>> {
     let mut position = start;
     loop {
         // A comma ends a value without brackets, so the bracket of the next value is not found.
-        position = skip_while(bytes, position, end, |byte| {
-            !matches!(byte, b'<' | b'"' | b',' | b';')
-        });
+        position = find(bytes, position, end, opens_or_ends);
         match bytes.get(position..end)?.first() {
             Some(b'<') => return Some(Some(position)),
             Some(b'"') => position = skip_quoted(bytes, position, end)?,
@@ -109,6 +155,7 @@ pub(super) struct RawParameter {
 
 impl RawParameter {
     /// Reads the parameter whose semicolon is at `start`. Stops before blanks, `;`, `,` or the end.
+    #[inline(always)]
     pub fn parse(bytes: &[u8], start: usize, end: usize) -> Option<Self> {
         let name_start = skip_lws(bytes, start + 1, end);
         let name_end = skip_while(bytes, name_start, end, is_token);
@@ -132,12 +179,7 @@ impl RawParameter {
         let value_end = if bytes.get(value_start..end)?.first() == Some(&b'"') {
             skip_quoted(bytes, value_start, end)?
         } else {
-            skip_while(bytes, value_start, end, |byte| {
-                !matches!(
-                    byte,
-                    b';' | b',' | b' ' | b'\t' | b'\r' | b'\n' | b'"' | b'<' | b'>'
-                )
-            })
+            find(bytes, value_start, end, ends_value)
         };
         // After `name=` alone the blanks skipped in search of a value are not part of it.
         let (value_start, value_end) = if value_end == value_start {
@@ -151,6 +193,27 @@ impl RawParameter {
             end: value_end,
         })
     }
+}
+
+/// What ends a display name without quotes: `<`, or `"`, `;` and `,`, with which it is none.
+#[inline(always)]
+fn opens_or_ends(block: Block) -> u32 {
+    let quote_or_comma = block.is(b'"').or(block.is(b','));
+    quote_or_comma.or(block.within(b';', b'<')).bits()
+}
+
+/// What ends a value that is not quoted: `;`, `,`, `"`, `<`, `>`, blanks and line ends.
+#[inline(always)]
+pub(super) fn ends_value(block: Block) -> u32 {
+    let separators = block
+        .within(b';', b'<')
+        .or(block.is(b'>'))
+        .or(block.is(b','));
+    let quote_or_space = block.is(b'"').or(block.is(b' '));
+    separators
+        .or(quote_or_space)
+        .or(block.within(b'\t', b'\r'))
+        .bits()
 }
 
 #[cfg(test)]

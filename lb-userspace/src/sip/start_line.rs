@@ -1,6 +1,11 @@
 //! The first line: request line or status line (RFC 3261 §7.1, §7.2).
 
-use super::{Fault, Method, Span, chars::is_token, message::NotSip};
+use super::{
+    Fault, Method, Span,
+    block::find,
+    chars::{is_token, skip_while},
+    message::NotSip,
+};
 
 /// The first line of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +38,9 @@ pub(super) fn parse(
     end: usize,
 ) -> Result<(StartLine, Option<Fault>), NotSip> {
     let line = &bytes[start..end];
+    if let Some(usual) = parse_usual_request_line(bytes, start, end) {
+        return Ok((usual, None));
+    }
     if is_version_like(line) {
         return parse_status_line(line).map(|line| (line, None));
     }
@@ -75,6 +83,36 @@ pub(super) fn parse(
     };
     let method = Method::from_name(name.of(bytes));
     Ok((StartLine::Request { method, name, uri }, fault))
+}
+
+/// A request line without a fault, with a `sip:` or `sips:` URI: the same as below for these, at a fraction of the cost.
+#[inline(always)]
+fn parse_usual_request_line(bytes: &[u8], start: usize, end: usize) -> Option<StartLine> {
+    const VERSION: &[u8; 8] = b" SIP/2.0";
+    let uri_end = end.checked_sub(VERSION.len())?;
+    let name_end = skip_while(bytes, start, end.min(start + 16), is_token);
+    let uri_start = name_end + 1;
+    let scheme = bytes.get(uri_start..uri_end)?.first_chunk::<5>()?;
+    let is_usual = bytes.get(uri_end..end)? == VERSION
+        && bytes[name_end] == b' '
+        && name_end > start
+        && (scheme.starts_with(b"sip:") || (scheme == b"sips:" && uri_start + 5 < uri_end));
+    let bad = find(bytes, uri_start, uri_end, |block| {
+        let delimiters = block.is(b'<').or(block.is(b'>')).or(block.is(b'"'));
+        delimiters
+            .or(block.within(0, b' '))
+            .or(block.is(0x7f))
+            .bits()
+    });
+    if !is_usual || bad < uri_end {
+        return None;
+    }
+    let name = Span::new(start, name_end);
+    Some(StartLine::Request {
+        method: Method::from_name(name.of(bytes)),
+        name,
+        uri: Span::new(uri_start, uri_end),
+    })
 }
 
 /// `SIP/` in any case (RFC 3261 §7.1 compares the version without case).

@@ -2,7 +2,8 @@
 
 use super::{
     Span,
-    chars::{is_host, parse_port, skip_while},
+    block::{Block, find},
+    chars::{parse_port, skip_while},
 };
 
 /// User, host and port of a `sip:` or `sips:` URI. Parameters and headers are not looked at.
@@ -66,6 +67,7 @@ impl Uri {
 }
 
 /// Reads a host name, an IPv4 address or an IPv6 reference at `start`; `None` when there is none.
+#[inline(always)]
 pub(super) fn parse_host(bytes: &[u8], start: usize, end: usize) -> Option<Span> {
     let after = if bytes.get(start..end)?.first() == Some(&b'[') {
         let close = skip_while(bytes, start + 1, end, |byte| {
@@ -76,9 +78,18 @@ pub(super) fn parse_host(bytes: &[u8], start: usize, end: usize) -> Option<Span>
         }
         close + 1
     } else {
-        skip_while(bytes, start, end, is_host)
+        find(bytes, start, end, ends_host)
     };
     (after > start).then(|| Span::new(start, after))
+}
+
+/// What is in no host name or IPv4 address. The underscore is not in the grammar of host names, but is in the names of
+/// many hosts.
+#[inline(always)]
+fn ends_host(block: Block) -> u32 {
+    let letters = block.lower().within(b'a', b'z');
+    let digits_and_marks = block.within(b'0', b'9').or(block.within(b'-', b'.'));
+    !letters.or(digits_and_marks).or(block.is(b'_')).bits() & 0xffff
 }
 
 #[cfg(test)]

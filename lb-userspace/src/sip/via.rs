@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 
 use super::{
     Span,
+    block::find,
     chars::{is_token, parse_ip, parse_port, skip_lws, skip_while, trim},
-    name_addr::RawParameter,
+    name_addr::{RawParameter, ends_value},
     uri::parse_host,
 };
 
@@ -43,6 +44,7 @@ pub struct Via {
 
 impl Via {
     /// Reads the first value in `span`; `None` when it cannot be read or has a parameter of ours twice.
+    #[inline]
     pub fn parse(bytes: &[u8], span: Span) -> Option<Self> {
         let (start, end) = trim(bytes, span.start(), span.end());
         let position = skip_protocol(bytes, start, end)?;
@@ -59,10 +61,10 @@ impl Via {
             next: None,
         };
         let colon = skip_lws(bytes, host.end(), end);
-        if bytes.get(colon..end)?.first() == Some(&b':') {
+        if colon < end && bytes[colon] == b':' {
             let digits = skip_lws(bytes, colon + 1, end);
             via.sent_by_end = skip_while(bytes, digits, end, |byte| byte.is_ascii_digit());
-            via.port = Some(parse_port(&bytes[digits..via.sent_by_end])?);
+            via.port = Some(parse_port(bytes.get(digits..via.sent_by_end)?)?);
         }
         let value_end = via.read_parameters(bytes, end)?;
         via.value = Span::new(start, value_end);
@@ -70,24 +72,71 @@ impl Via {
     }
 
     /// Reads `;name[=value]...` up to the end or a comma, and returns where the last of them ends.
+    #[inline(always)]
     fn read_parameters(&mut self, bytes: &[u8], end: usize) -> Option<usize> {
         let mut value_end = self.sent_by_end;
         loop {
+            // Our own and most others' parameters have no blanks around them, and come as they are spelled here.
+            if let Some(after) = self.read_usual_parameter(bytes, value_end, end) {
+                value_end = after;
+                continue;
+            }
             let position = skip_lws(bytes, value_end, end);
-            match bytes.get(position..end)?.first() {
-                None => return Some(value_end),
-                Some(b',') => {
+            if position >= end {
+                return Some(value_end);
+            }
+            match bytes[position] {
+                b',' => {
                     let next = skip_lws(bytes, position + 1, end);
                     self.next = (next < end).then_some(next);
                     return Some(value_end);
                 }
-                Some(b';') => {}
-                Some(_) => return None,
+                b';' => {}
+                _ => return None,
             }
             let parameter = RawParameter::parse(bytes, position, end)?;
             value_end = parameter.end;
             self.keep(bytes, parameter)?;
         }
+    }
+
+    /// Reads `;branch=`, `;lbm=`, `;received=` with a value that is a token or the like, or `;rport` with or without
+    /// one, when it was not there before and another parameter or the end follows. Returns the offset after it.
+    #[inline(always)]
+    fn read_usual_parameter(&mut self, bytes: &[u8], start: usize, end: usize) -> Option<usize> {
+        let text = bytes.get(start..)?.first_chunk::<10>()?;
+        let name_len = match text {
+            b";received=" if self.received.is_none() => 8,
+            [b';', b'b', b'r', b'a', b'n', b'c', b'h', b'=', ..] if self.branch.is_none() => 6,
+            [b';', b'r', b'p', b'o', b'r', b't', ..] if self.rport.is_none() => 5,
+            [b';', b'l', b'b', b'm', b'=', ..] if self.mac.is_none() => 3,
+            _ => return None,
+        };
+        let name = Span::new(start + 1, start + 1 + name_len);
+        let mut after = name.end();
+        let mut value = None;
+        if after < end && bytes[after] == b'=' {
+            let value_start = after + 1;
+            after = find(bytes, value_start, end, ends_value);
+            value = Some(Span::new(value_start, after));
+            if after == value_start {
+                return None;
+            }
+        }
+        // What else may stand here is for the slow way to say.
+        if after > end
+            || (value.is_none() && name_len != 5)
+            || (after < end && bytes[after] != b';')
+        {
+            return None;
+        }
+        match name_len {
+            8 => self.received = Some(Parameter { name, value }),
+            6 => self.branch = value,
+            5 => self.rport = Some(Parameter { name, value }),
+            _ => self.mac = value,
+        }
+        Some(after)
     }
 
     /// Notes a parameter that matters; `None` when it was there before (RFC 3261 §7.3.1 forbids it, and the two hops

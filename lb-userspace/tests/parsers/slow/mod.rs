@@ -131,7 +131,7 @@ impl<'a> Facts<'a> {
     fn header_field(&mut self, field: Text<'a>, vias: &mut Vec<Text<'a>>) -> Vec<Fault> {
         let content = without_line_end(field);
         let mut faults = control_characters(content);
-        if faults.contains(&Fault::BareCr) {
+        if !faults.is_empty() {
             return faults;
         }
         let Some((name, value)) = content.split_once(b':') else {
@@ -302,13 +302,23 @@ fn cseq(value: Text<'_>) -> Option<(u32, Text<'_>)> {
     is_method.then_some((number as u32, method))
 }
 
-/// What is wrong with the bytes of a line, whatever it says.
+/// What is wrong with the bytes of a line, whatever it says: control characters, but for tabs, the line ends of folds and
+/// what stands behind a backslash in a quoted string.
 fn control_characters(line: Text<'_>) -> Vec<Fault> {
     let mut faults = Vec::new();
-    for (index, byte) in line.bytes.iter().enumerate() {
-        if *byte == b'\r' && line.bytes.get(index + 1) != Some(&b'\n') {
-            faults.push(Fault::BareCr);
+    let mut quoted = false;
+    let mut index = 0;
+    while let Some(byte) = line.bytes.get(index) {
+        let next = line.bytes.get(index + 1);
+        match byte {
+            b'\r' if next != Some(&b'\n') => faults.push(Fault::BareCr),
+            b'\r' | b'\n' | b'\t' => {}
+            0..=31 => faults.push(Fault::ControlCharacter),
+            b'"' => quoted = !quoted,
+            b'\\' if quoted && !matches!(next, None | Some(b'\r' | b'\n')) => index += 1,
+            _ => {}
         }
+        index += 1;
     }
     faults
 }

@@ -17,17 +17,17 @@ pub enum StartLine<'a> {
 /// Request line or status line (RFC 3261 §7.1, §7.2), and what is wrong with a request line.
 pub fn read(line: Text<'_>) -> Option<(StartLine<'_>, Vec<Fault>)> {
     if is_version(line.bytes) {
-        let faults = if line.bytes.contains(&b'\r') {
-            vec![Fault::RequestLine]
-        } else {
+        let faults = if control_characters(line).is_empty() {
             vec![]
+        } else {
+            vec![Fault::RequestLine]
         };
         return status_line(line).map(|line| (line, faults));
     }
     // A method to begin with, and at the end, whatever blanks follow it, a version: somebody speaks SIP.
     let mut faults = Vec::new();
     let trimmed = line.trimmed_end(|byte| is_blank(byte) || matches!(byte, b'\r' | 0x0c));
-    if trimmed != line || line.bytes.contains(&b'\r') {
+    if trimmed != line || !control_characters(line).is_empty() {
         faults.push(Fault::RequestLine);
     }
     let last_blank = trimmed.bytes.iter().rposition(|byte| is_blank(*byte))?;
@@ -55,11 +55,6 @@ pub fn read(line: Text<'_>) -> Option<(StartLine<'_>, Vec<Fault>)> {
     if !version.bytes.eq_ignore_ascii_case(b"SIP/2.0") {
         faults.push(Fault::Version);
     }
-    faults.extend(
-        control_characters(line)
-            .into_iter()
-            .filter(|fault| *fault != Fault::BareCr),
-    );
     Some((StartLine::Request { method, uri }, faults))
 }
 
