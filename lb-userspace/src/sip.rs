@@ -11,6 +11,7 @@ mod headers;
 mod message;
 mod method;
 mod name_addr;
+mod sdp;
 mod span;
 mod start_line;
 mod uri;
@@ -24,6 +25,7 @@ pub use message::{
 };
 pub use method::Method;
 pub use name_addr::NameAddr;
+pub use sdp::{MAX_BODY_PARTS, MAX_SDP_ADDRESSES, MAX_SDP_LINES, Sdp, SdpAddress, SdpLine};
 pub use span::Span;
 pub use start_line::StartLine;
 pub use uri::Uri;

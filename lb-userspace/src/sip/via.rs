@@ -38,6 +38,8 @@ pub struct Via {
     pub rport: Option<Parameter>,
     /// Value of `lbm`, the MAC of our own Via.
     pub mac: Option<Span>,
+    /// Value of the first `maddr`.
+    pub maddr: Option<Span>,
     /// Where the next value of a comma-joined list starts.
     pub next: Option<usize>,
 }
@@ -58,6 +60,7 @@ impl Via {
             received: None,
             rport: None,
             mac: None,
+            maddr: None,
             next: None,
         };
         let colon = skip_lws(bytes, host.end(), end);
@@ -150,6 +153,10 @@ impl Via {
         let before = match name.len() {
             3 if name.eq_ignore_ascii_case(b"lbm") => self.mac.replace(parameter.value?).is_some(),
             5 if name.eq_ignore_ascii_case(b"rport") => self.rport.replace(kept).is_some(),
+            5 if name.eq_ignore_ascii_case(b"maddr") => {
+                self.maddr = self.maddr.or(parameter.value);
+                false
+            }
             6 if name.eq_ignore_ascii_case(b"branch") => {
                 self.branch.replace(parameter.value?).is_some()
             }
