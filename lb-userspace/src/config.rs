@@ -19,7 +19,9 @@ use std::{
     time::Duration,
 };
 
-use crate::token::Keys;
+use ipnet::IpNet;
+
+use crate::{nat, token::Keys};
 
 /// Where the configuration is looked for when the command line does not say.
 pub const DEFAULT_PATH: &str = "/etc/siplb/siplb.yaml";
@@ -50,6 +52,8 @@ pub struct Config {
     pub pools: Vec<PoolConfig>,
     /// In the order of the file; the first that matches wins.
     pub routes: Vec<RouteConfig>,
+    /// What holds for all NAT policies.
+    pub nat: Nat,
     /// Control socket.
     pub control: Control,
     /// Statistics.
@@ -150,6 +154,9 @@ pub struct Listener {
     pub name: String,
     /// `address`, required, and `port`, default 5060.
     pub address: SocketAddr,
+    /// `nat`: `detect`, the indicators of far-end NAT that are looked for, and `fix`, what is done when one matches;
+    /// default none.
+    pub nat: nat::Policy,
 }
 
 /// `pools[]`: backends that share calls.
@@ -200,6 +207,16 @@ pub struct RouteConfig {
     pub listener: Option<usize>,
     /// `pool`, required: an index into [`Config::pools`].
     pub pool: usize,
+    /// `nat`: takes the place of [`Listener::nat`] for the messages that the rule matches by method and listener, those
+    /// in a dialog included; default that of the listener.
+    pub nat: Option<nat::Policy>,
+}
+
+/// `nat`: what holds for all NAT policies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Nat {
+    /// `private`: networks that count as private besides those of RFC 1918, RFC 6598 and loopback; default none.
+    pub private: Vec<IpNet>,
 }
 
 /// `control`: how the command line reaches the running node.

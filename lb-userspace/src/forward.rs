@@ -20,11 +20,12 @@ pub use edits::{Edits, EditsFull};
 pub use outcome::{Outcome, OutcomeClass};
 pub use reply::REPLY_GROWTH;
 pub use table::{Listener, ListenerIndex, RouteRule, Table};
+pub(crate) use text::Text;
 pub use trace::{Choice, ResponseTrace, RouteOwner, RouteValue, Trace};
 
 use std::net::SocketAddr;
 
-use crate::{balance::BackendIndex, sip};
+use crate::{balance::BackendIndex, nat, sip};
 
 /// One UDP datagram as it arrived.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +75,8 @@ pub struct Verdict {
     pub outcome: Outcome,
     /// What to do.
     pub action: Action,
+    /// What was found out and done about a NAT between us and the sender.
+    pub nat: nat::Decision,
 }
 
 /// What to do with a datagram. Whatever is sent leaves from the listener that the datagram arrived at.
@@ -107,7 +110,11 @@ impl Verdict {
             OutcomeClass::Absorb => Action::Absorb,
             _ => Action::Drop,
         };
-        Self { outcome, action }
+        Self {
+            outcome,
+            action,
+            nat: nat::Decision::default(),
+        }
     }
 }
 
@@ -130,6 +137,7 @@ pub fn forward(table: &Table, datagram: &Datagram<'_>, scratch: &mut Scratch) ->
             OutcomeClass::Reply => Verdict {
                 outcome,
                 action: Action::Reply { to: source },
+                nat: nat::Decision::default(),
             },
             _ => Verdict::without_sending(outcome),
         };
@@ -140,12 +148,6 @@ pub fn forward(table: &Table, datagram: &Datagram<'_>, scratch: &mut Scratch) ->
     }
     match request::decide(table, listener, &datagram, &message, scratch) {
         Some(verdict) => verdict,
-        None => response::decide(
-            table,
-            listener,
-            datagram.payload,
-            &message,
-            &mut scratch.edits,
-        ),
+        None => response::decide(table, listener, &datagram, &message, &mut scratch.edits),
     }
 }

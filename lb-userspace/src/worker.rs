@@ -270,6 +270,7 @@ fn handle_frame(
     };
     let verdict = forward(table, &datagram, scratch);
     way_out.stats.outcome(verdict.outcome);
+    way_out.stats.nat(verdict.nat);
     match verdict.action {
         Action::Forward {
             to,
@@ -327,6 +328,7 @@ fn drain_kernel_socket(
         };
         let verdict = forward(table, &datagram, scratch);
         way_out.stats.outcome(verdict.outcome);
+        way_out.stats.nat(verdict.nat);
         match verdict.action {
             Action::Forward {
                 to,

@@ -23,7 +23,7 @@ const CONFIG: &str = "\
 node: { name: edge-1, address: 192.0.2.11, secret_file: DIR/secret }
 datapath: { interfaces: [eth0, eth1], cpus: [2, 3] }
 listeners:
-  - { name: public, address: 203.0.113.10 }
+  - { name: public, address: 203.0.113.10, nat: { detect: [sdp-private, received], fix: [rport, contact] } }
   - { name: inside, address: 10.0.0.1, port: 5080 }
 pools:
   - name: switches
@@ -36,8 +36,9 @@ pools:
       - { name: reg1, address: 10.0.0.21:5060 }
 routes:
   - { method: REGISTER, pool: registrars }
-  - { method: INVITE, listener: public, pool: switches }
-  - { listener: inside, pool: switches }
+  - { method: INVITE, listener: public, pool: switches, nat: { detect: [contact-private] } }
+  - { listener: inside, pool: switches, nat: { detect: [] } }
+nat: { private: [192.0.0.0/24] }
 control: { socket: DIR/control.sock }
 stats: { file: DIR/stats }
 ";
@@ -130,6 +131,12 @@ Routes (requests without a flow token; the first rule that matches)
   3.  everything else to listener inside                   -> pool switches
       everything else                                      -> 404 Not Found
 
+Far-end NAT
+  listener public  received, sdp-private  -> rport, contact
+  route 2          contact-private        -> count only
+  route 3          looks for nothing
+  also private: 192.0.0.0/24
+
 Datapath
   mode         auto: AF_XDP on eth0, eth1, or the kernel's sockets where that fails
   XDP program  auto: native where the driver can, else generic
@@ -179,6 +186,12 @@ fn check_prints_json() {
         ("/routes/0/method", "\"REGISTER\""),
         ("/routes/0/listener", "null"),
         ("/routes/1/pool", "\"switches\""),
+        ("/listeners/0/nat/detect", "[\"received\",\"sdp-private\"]"),
+        ("/listeners/0/nat/fix", "[\"rport\",\"contact\"]"),
+        ("/listeners/1/nat/detect", "[]"),
+        ("/routes/0/nat", "null"),
+        ("/routes/1/nat/detect", "[\"contact-private\"]"),
+        ("/nat_private", "[\"192.0.0.0/24\"]"),
         ("/datapath/mode", "\"auto\""),
         ("/datapath/stale_after_ms", "250"),
         ("/notes", "[]"),

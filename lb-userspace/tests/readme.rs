@@ -3,7 +3,11 @@
 use std::{fs, path::Path};
 
 use lb_common::xdp::XdpOutcome;
-use lb_userspace::{forward::Outcome, stats::Counter};
+use lb_userspace::{
+    forward::Outcome,
+    nat::{Fix, Indicator},
+    stats::Counter,
+};
 
 fn readme() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap()
@@ -95,6 +99,11 @@ fn configuration_keys() {
             "routes[]",
             "listeners: [ { name: l, address: 192.0.2.1 } ]\npools: [ { name: p } ]\nroutes: [ { unknown_key: 1 } ]",
         ),
+        (
+            "listeners[].nat",
+            "listeners: [ { nat: { unknown_key: 1 } } ]",
+        ),
+        ("nat", "nat: { unknown_key: 1 }"),
         ("control", "control: { unknown_key: 1 }"),
         ("stats", "stats: { unknown_key: 1 }"),
     ] {
@@ -110,11 +119,31 @@ fn configuration_keys() {
             .filter(|line| line.trim().starts_with(&format!("`{section}.")));
         let documented = lines.collect::<Vec<_>>().join(" ");
         for key in known.split(", ").flat_map(|keys| keys.split(" or ")) {
-            // A pool's backends have lines of their own.
+            // A pool's backends and a NAT policy have lines of their own.
             let found = documented.contains(&format!("`{section}.{key}`"))
                 || documented.contains(&format!(", `{key}`"))
+                || documented.contains(&format!("`{section}.{key}."))
                 || key == "backends";
             assert!(found, "the README has no {section}.{key}");
         }
     }
+}
+
+/// The tables of indicators and fixes have a line for each, in the order of the code.
+#[test]
+fn indicators_and_fixes() {
+    let readme = readme();
+    let rows = |from: &str, to: &str| {
+        let text = readme
+            .split(from)
+            .nth(1)
+            .unwrap_or_else(|| panic!("no {from:?}"));
+        let rows = text.split(to).next().unwrap().lines();
+        rows.filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned()))
+            .collect::<Vec<_>>()
+    };
+    let indicators = rows("| indicator | matches when |", "| fix | what it does |");
+    assert_eq!(indicators, Indicator::ALL.map(Indicator::name));
+    let fixes = rows("| fix | what it does |", "###");
+    assert_eq!(fixes, Fix::ALL.map(Fix::name));
 }

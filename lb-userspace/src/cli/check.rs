@@ -12,6 +12,7 @@ use crate::{
     balance::SLOTS,
     config::{self, Config, Mode, RouteConfig, WantedAttach, ZeroCopy},
     forward::Table,
+    nat::Policy,
 };
 
 pub(super) fn check(path: &Path, json: bool, output: &Output) -> Result<(), Failure> {
@@ -34,6 +35,8 @@ struct Meaning {
     listeners: Vec<ListenerMeaning>,
     pools: Vec<PoolMeaning>,
     routes: Vec<RouteMeaning>,
+    /// Networks that are private besides those that always are.
+    nat_private: Vec<String>,
     datapath: DatapathMeaning,
     control_socket: String,
     stats_file: String,
@@ -44,6 +47,13 @@ struct Meaning {
 struct ListenerMeaning {
     name: String,
     address: String,
+    nat: NatMeaning,
+}
+
+#[derive(Debug, Serialize)]
+struct NatMeaning {
+    detect: Vec<&'static str>,
+    fix: Vec<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -67,6 +77,8 @@ struct RouteMeaning {
     method: Option<String>,
     listener: Option<String>,
     pool: String,
+    /// `null`: that of the listener.
+    nat: Option<NatMeaning>,
 }
 
 #[derive(Debug, Serialize)]
@@ -90,6 +102,7 @@ impl Meaning {
         let listeners = config.listeners.iter().map(|listener| ListenerMeaning {
             name: listener.name.clone(),
             address: listener.address.to_string(),
+            nat: NatMeaning::new(listener.nat),
         });
         let pools = config.pools.iter().zip(&table.pools).map(|(text, pool)| {
             let shares = pool
@@ -120,7 +133,9 @@ impl Meaning {
                 .listener
                 .map(|index| config.listeners[index].name.clone()),
             pool: config.pools[route.pool].name.clone(),
+            nat: route.nat.map(NatMeaning::new),
         });
+        let nat_private = config.nat.private.iter().map(ToString::to_string);
         let datapath = &config.datapath;
         Self {
             valid: true,
@@ -129,6 +144,7 @@ impl Meaning {
             listeners: listeners.collect(),
             pools: pools.collect(),
             routes: routes.collect(),
+            nat_private: nat_private.collect(),
             datapath: DatapathMeaning {
                 mode: match datapath.mode {
                     Mode::Auto => "auto",
@@ -186,6 +202,8 @@ impl Meaning {
         text += &heading("Routes (requests without a flow token; the first rule that matches)");
         text += &routes(config, self).render("  ");
 
+        text += &nat(self, &heading("Far-end NAT"));
+
         text += &heading("Datapath");
         text += &datapath(config).render("  ");
 
@@ -195,6 +213,55 @@ impl Meaning {
         }
         text
     }
+}
+
+impl NatMeaning {
+    fn new(policy: Policy) -> Self {
+        Self {
+            detect: policy.detect.names().collect(),
+            fix: policy.fix.names().collect(),
+        }
+    }
+
+    fn row(&self, grid: &mut Grid, whose: String) {
+        let (detect, fix) = match (self.detect.as_slice(), self.fix.as_slice()) {
+            ([], _) => ("looks for nothing".to_owned(), String::new()),
+            (detect, []) => (detect.join(", "), "-> count only".to_owned()),
+            (detect, fix) => (detect.join(", "), format!("-> {}", fix.join(", "))),
+        };
+        grid.row([whose, detect, fix]);
+    }
+}
+
+/// Nothing where nobody looks for a NAT.
+fn nat(meaning: &Meaning, heading: &str) -> String {
+    let mut grid = Grid::new(&[Align::Left, Align::Left, Align::Left]);
+    let mut rows = 0;
+    for listener in meaning
+        .listeners
+        .iter()
+        .filter(|listener| !listener.nat.detect.is_empty())
+    {
+        listener
+            .nat
+            .row(&mut grid, format!("listener {}", listener.name));
+        rows += 1;
+    }
+    for (index, route) in meaning.routes.iter().enumerate() {
+        if let Some(nat) = &route.nat {
+            nat.row(&mut grid, format!("route {}", index + 1));
+            rows += 1;
+        }
+    }
+    if rows == 0 {
+        return String::new();
+    }
+    let mut text = heading.to_owned() + &grid.render("  ");
+    if !meaning.nat_private.is_empty() {
+        let networks = meaning.nat_private.join(", ");
+        text += &format!("  also private: {networks}\n");
+    }
+    text
 }
 
 fn node(config: &Config) -> Grid {

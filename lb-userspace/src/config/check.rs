@@ -1,6 +1,7 @@
 //! Typed text to meaning: defaults, ranges, names that must exist, things that must fit together.
 
 mod fields;
+mod nat;
 mod routes;
 
 use std::{
@@ -96,6 +97,7 @@ impl Checker {
         let listeners = self.listeners(&root.key("listeners"), text.listeners);
         let pools = self.pools(&root.key("pools"), text.pools);
         let control = self.control(&root.key("control"), text.control);
+        let nat = self.nat(&root.key("nat"), text.nat);
         let stats = self.stats(&root.key("stats"), text.stats);
         let (listeners, pools) = (listeners?, pools?);
         let routes = self.routes(&root.key("routes"), text.routes, &listeners, &pools);
@@ -120,6 +122,7 @@ impl Checker {
                 .map(routes::Pool::complete)
                 .collect::<Option<_>>()?,
             routes: routes?,
+            nat,
             control,
             stats,
         })
@@ -296,8 +299,9 @@ impl Checker {
     }
 
     fn listener(&mut self, at: &Path, field: text::Field<text::Listener>) -> Option<Listener> {
+        let text = self.fields.section(at, field)?;
+        let nat = self.nat_policy(&at.key("nat"), text.nat);
         let fields = &mut self.fields;
-        let text = fields.section(at, field)?;
         let name = fields.required(&at.key("name"), text.name, NAME, name);
         let address = fields.required(&at.key("address"), text.address, IP, unicast);
         let port = fields
@@ -309,6 +313,7 @@ impl Checker {
         Some(Listener {
             name: name?,
             address: SocketAddr::new(address?, port),
+            nat: nat.unwrap_or_default(),
         })
     }
 

@@ -1,5 +1,7 @@
 //! What is said about configurations, good and bad.
 
+mod nat;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -64,6 +66,7 @@ fn without_routes_everything_goes_to_the_only_pool() {
         method: None,
         listener: None,
         pool: 0,
+        nat: None,
     };
     assert_eq!(parse(&text, "f").unwrap().routes, [everything]);
 }

@@ -75,6 +75,7 @@ section!(Text {
     listeners: List<Listener>,
     pools: List<Pool>,
     routes: List<Route>,
+    nat: Nat,
     control: Control,
     stats: Stats,
 });
@@ -104,6 +105,7 @@ section!(Listener {
     name: String,
     address: String,
     port: u16,
+    nat: NatPolicy,
 });
 
 section!(Pool {
@@ -122,6 +124,14 @@ section!(Route {
     method: String,
     listener: String,
     pool: String,
+    nat: NatPolicy,
+});
+
+section!(Nat { private: List<String> });
+
+section!(NatPolicy {
+    detect: List<String>,
+    fix: List<String>,
 });
 
 section!(Control { socket: String });

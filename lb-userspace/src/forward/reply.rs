@@ -7,9 +7,9 @@ use crate::{
 };
 
 /// A reply is never longer than what it answers by more than this many bytes, so nobody gains much by making us answer
-/// a forged source. Counted out: a longer first line (39), `received` and `rport` with an IPv6 address (55), a To tag
+/// a forged source. Counted out: a longer first line (39), `rport` and `received` with an IPv6 address (61), a To tag
 /// (21), a line end that was missing (2), Content-Length and the empty line (21); or what a STUN response adds (36).
-pub const REPLY_GROWTH: usize = 144;
+pub const REPLY_GROWTH: usize = 150;
 
 /// Status code and reason phrase.
 #[derive(Clone, Copy, Debug)]

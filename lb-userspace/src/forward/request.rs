@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     balance::BackendIndex,
+    nat::{self, Alias, Examined, Facts, Fix},
     sip::{Fault, MAX_ROUTE_FIELDS, Message, Method, Span, StartLine, Uri, Via},
     token::{FlowToken, TransactionParts},
 };
@@ -34,13 +35,20 @@ struct NextHop {
     outcome: Outcome,
     to: SocketAddr,
     backend: Option<BackendIndex>,
-    /// The ends of the dialog, should the request create one.
-    flow: FlowToken,
+    /// The client of the dialog, should the request create one; `None` for who sent the request.
+    client: Option<SocketAddr>,
+    /// The backend of that dialog.
+    flow_backend: SocketAddr,
     /// Route values of ours to take out.
     removals: [Option<Span>; MAX_ROUTE_FIELDS],
+    /// The alias of the Request-URI to take out.
+    alias: Option<Span>,
+    /// True when a client sent it, as opposed to a backend.
+    from_client: bool,
 }
 
 /// Why a request does not go on.
+#[derive(Clone, Copy)]
 struct Refusal {
     outcome: Outcome,
     status: Status,
@@ -89,27 +97,57 @@ impl<'a> Request<'a> {
             };
             return Verdict::without_sending(outcome);
         };
-        let stamp = Stamp::new(self.bytes, &via, self.source);
-        if let Some(fault) = self.message.fault {
-            return self.refuse(&via, &stamp, Refusal::of_fault(fault), scratch);
-        }
-        // An ACK to a reply of ours has the To tag that we gave, whichever of our nodes that was.
-        if self.method == Method::Ack
-            && let Some(tag) = self.message.to_tag()
-            && self
-                .table
-                .keys
-                .is_own_to_tag(&self.transaction(&via), tag.of(self.bytes))
-        {
+        if self.message.fault.is_none() && self.acks_own_reply(&via) {
             return Verdict::without_sending(Outcome::OwnReplyAcked);
         }
-        match self.next_hop(&stamp) {
-            Ok(next_hop) => self.forward(&via, stamp, &next_hop, scratch),
+        let next_hop = self.next_hop();
+        let from_client = match &next_hop {
+            Ok(next_hop) => next_hop.from_client,
+            Err(_) => !self.table.is_backend(self.source.ip()),
+        };
+        let mut nat = from_client.then(|| self.examine()).flatten();
+        let force_rport = nat.as_ref().is_some_and(Examined::forces_rport);
+        let stamp = Stamp::new(self.bytes, &via, self.source, force_rport);
+        let mut verdict = match next_hop {
+            Ok(next_hop) => self.forward(&via, stamp, &next_hop, nat.as_mut(), scratch),
             Err(refusal) => self.refuse(&via, &stamp, refusal, scratch),
+        };
+        if let Some(nat) = nat {
+            verdict.nat = nat.decision;
+            let is_sent = !matches!(verdict.action, Action::Drop);
+            verdict.nat.fixed.set_if(Fix::Rport, force_rport && is_sent);
         }
+        verdict
     }
 
-    fn next_hop(&self, stamp: &Stamp) -> Result<NextHop, Refusal> {
+    /// Looks for a NAT between the client and us, if that is wanted.
+    fn examine(&self) -> Option<Examined<'_>> {
+        let method = self.method_name.of(self.bytes);
+        let policy = self.table.nat_policy(self.listener_index, method);
+        let facts = Facts {
+            bytes: self.bytes,
+            message: self.message,
+            source: self.source,
+            private: &self.table.private,
+        };
+        (!policy.detect.is_empty()).then(|| nat::examine(policy, facts))
+    }
+
+    /// An ACK to a reply of ours has the To tag that we gave, whichever of our nodes that was.
+    fn acks_own_reply(&self, via: &Via) -> bool {
+        self.method == Method::Ack
+            && self.message.to_tag().is_some_and(|tag| {
+                let transaction = self.transaction(via);
+                self.table
+                    .keys
+                    .is_own_to_tag(&transaction, tag.of(self.bytes))
+            })
+    }
+
+    fn next_hop(&self) -> Result<NextHop, Refusal> {
+        if let Some(fault) = self.message.fault {
+            return Err(Refusal::of_fault(fault));
+        }
         if self
             .message
             .max_forwards
@@ -128,36 +166,65 @@ impl<'a> Request<'a> {
             },
         )?;
         match routes.lead {
-            Some(lead) => Ok(self.follow(lead, &routes, stamp)),
+            Some(lead) => Ok(self.follow(lead, &routes)),
             None if self.is_options_for_us(&routes) => Err(Refusal::OPTIONS),
-            None if self.table.is_backend(self.source.ip()) => Err(Refusal::FROM_BACKEND),
-            None => self.distribute(&routes, stamp),
+            None if self.table.is_backend(self.source.ip()) => self.follow_alias(&routes),
+            None => self.distribute(&routes),
         }
     }
 
-    fn follow(&self, lead: Lead, routes: &OwnRoutes, stamp: &Stamp) -> NextHop {
-        let removals = routes.removals;
-        let to_client = |client, backend| NextHop {
-            outcome: Outcome::RequestToClient,
-            to: client,
-            backend: None,
-            flow: FlowToken { client, backend },
-            removals,
-        };
+    fn follow(&self, lead: Lead, routes: &OwnRoutes) -> NextHop {
         match lead {
-            Lead::ToClient(token) => to_client(token.client, self.source),
-            Lead::Across(first, second) => to_client(second.client, first.backend),
+            Lead::ToClient(token) => self.to_client(token.client, self.source, routes),
+            Lead::Across(first, second) => NextHop {
+                from_client: true,
+                ..self.to_client(second.client, first.backend, routes)
+            },
             Lead::ToBackend(token) => NextHop {
                 outcome: Outcome::RequestToBackend,
                 to: token.backend,
                 backend: self.table.backend_at(token.backend),
-                flow: FlowToken {
-                    client: stamp.target,
-                    backend: token.backend,
-                },
-                removals,
+                client: None,
+                flow_backend: token.backend,
+                removals: routes.removals,
+                alias: None,
+                from_client: true,
             },
         }
+    }
+
+    /// From a backend to a client. An alias in the Request-URI has been followed or is not needed any more: the client
+    /// gets back what it wrote.
+    fn to_client(&self, client: SocketAddr, backend: SocketAddr, routes: &OwnRoutes) -> NextHop {
+        let own = |alias: &Alias| {
+            let token = alias.token.of(self.bytes);
+            self.table.keys.read_flow_token(token).is_some()
+        };
+        NextHop {
+            outcome: Outcome::RequestToClient,
+            to: client,
+            backend: None,
+            client: Some(client),
+            flow_backend: backend,
+            removals: routes.removals,
+            alias: Alias::find(self.bytes, self.uri)
+                .filter(own)
+                .map(|alias| alias.parameter),
+            from_client: false,
+        }
+    }
+
+    /// A request of a backend whose Request-URI is a Contact that we gave an alias. From the outside an alias leads nowhere.
+    fn follow_alias(&self, routes: &OwnRoutes) -> Result<NextHop, Refusal> {
+        let alias = match routes.foreign {
+            false => Alias::find(self.bytes, self.uri),
+            // It goes elsewhere first.
+            true => None,
+        };
+        let alias = alias.ok_or(Refusal::FROM_BACKEND)?;
+        let token = self.table.keys.read_flow_token(alias.token.of(self.bytes));
+        let client = token.ok_or(Refusal::BAD_TOKEN)?.client;
+        Ok(self.to_client(client, self.source, routes))
     }
 
     /// An OPTIONS whose Request-URI is a listener without a user (RFC 3261 §11.2), and which no Route takes elsewhere.
@@ -171,14 +238,8 @@ impl<'a> Request<'a> {
 
     /// The first route rule that matches, and its place in [`Table::routes`].
     pub fn rule(&self) -> Option<(usize, &'a RouteRule)> {
-        // A CANCEL and the ACK to a non-2xx response must go where their INVITE went (RFC 3261 §9.1, §17.1.1.3), so
-        // rules see them as the INVITE that they belong to.
-        let method: &[u8] = match self.method {
-            Method::Ack | Method::Cancel => b"INVITE",
-            _ => self.method_name.of(self.bytes),
-        };
-        let mut rules = self.table.routes.iter().enumerate();
-        rules.find(|(_, rule)| rule.matches(self.listener_index, method))
+        self.table
+            .rule(self.listener_index, self.method_name.of(self.bytes))
     }
 
     /// What a pool picks a backend by: the Call-ID.
@@ -188,7 +249,7 @@ impl<'a> Request<'a> {
     }
 
     /// The backend that the pool of the first rule that matches gives the key to.
-    fn distribute(&self, routes: &OwnRoutes, stamp: &Stamp) -> Result<NextHop, Refusal> {
+    fn distribute(&self, routes: &OwnRoutes) -> Result<NextHop, Refusal> {
         let (_, rule) = self.rule().ok_or(Refusal::NO_RULE)?;
         let pool = self.table.pools.get(rule.pool);
         let backend = pool
@@ -198,11 +259,11 @@ impl<'a> Request<'a> {
             outcome: Outcome::RequestToPool,
             to: backend.address,
             backend: Some(backend.index),
-            flow: FlowToken {
-                client: stamp.target,
-                backend: backend.address,
-            },
+            client: None,
+            flow_backend: backend.address,
             removals: routes.removals,
+            alias: None,
+            from_client: true,
         })
     }
 
@@ -211,16 +272,33 @@ impl<'a> Request<'a> {
         via: &Via,
         stamp: Stamp,
         next_hop: &NextHop,
+        nat: Option<&mut Examined<'_>>,
         scratch: &mut Scratch,
     ) -> Verdict {
         let outside_dialog = self.message.to_tag().is_none();
+        let flow = FlowToken {
+            client: next_hop.client.unwrap_or(stamp.target),
+            backend: next_hop.flow_backend,
+        };
         let rewrite = Rewrite {
             request: self,
             transaction: self.table.keys.transaction_id(&self.transaction(via)),
             removals: next_hop.removals,
-            record_route: (outside_dialog && self.method.creates_dialog()).then_some(next_hop.flow),
+            record_route: (outside_dialog && self.method.creates_dialog()).then_some(flow),
         };
-        match rewrite::request(&rewrite, stamp, &mut scratch.edits) {
+        let edits = &mut scratch.edits;
+        let mended = match nat {
+            Some(nat) => nat.fix(&self.table.keys, next_hop.to, edits),
+            None => Ok(()),
+        };
+        let unaliased = match next_hop.alias {
+            Some(alias) => edits.push(alias.start(), alias.len(), b""),
+            None => Ok(()),
+        };
+        match mended
+            .and(unaliased)
+            .and_then(|()| rewrite::request(&rewrite, stamp, edits))
+        {
             Ok(()) => Verdict {
                 outcome: next_hop.outcome,
                 action: Action::Forward {
@@ -228,6 +306,7 @@ impl<'a> Request<'a> {
                     backend: next_hop.backend,
                     initial_invite: outside_dialog && self.method == Method::Invite,
                 },
+                nat: nat::Decision::default(),
             },
             Err(_) => Verdict::without_sending(Outcome::NoRoomForEdits),
         }
@@ -247,6 +326,7 @@ impl<'a> Request<'a> {
         Verdict {
             outcome: refusal.outcome,
             action: Action::Reply { to: stamp.target },
+            nat: nat::Decision::default(),
         }
     }
 

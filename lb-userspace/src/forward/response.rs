@@ -1,7 +1,8 @@
 //! What becomes of a response (RFC 3261 §16.7, §18.1.2, §18.2.2).
 
-use super::{Action, Edits, Listener, Outcome, Table, Verdict};
+use super::{Action, Datagram, Edits, EditsFull, Listener, Outcome, Table, Verdict};
 use crate::{
+    nat::{self, Examined, Facts},
     sip::{Message, Span, Via, parse_ip},
     token::MAGIC_COOKIE,
 };
@@ -11,10 +12,11 @@ use crate::{
 pub(super) fn decide(
     table: &Table,
     listener: &Listener,
-    bytes: &[u8],
+    datagram: &Datagram<'_>,
     message: &Message,
     edits: &mut Edits,
 ) -> Verdict {
+    let bytes = datagram.payload;
     let (Some(via), None) = (message.via, message.fault) else {
         return Verdict::without_sending(Outcome::MalformedResponse);
     };
@@ -37,8 +39,16 @@ pub(super) fn decide(
         Some(next) => Span::new(via.value.start(), next),
         None => message.via_line,
     };
-    let pushed = edits.push(removed.start(), removed.len(), b"");
-    if pushed.and_then(|()| edits.finish()).is_err() {
+    let mut nat = examine(table, datagram, message);
+    let mended = match &mut nat {
+        Some(nat) => nat.fix(&table.keys, to, edits),
+        None => Ok(()),
+    };
+    let edited = mended
+        .and_then(|()| edits.push(removed.start(), removed.len(), b""))
+        .and_then(|()| pad(message, edits))
+        .and_then(|()| edits.finish());
+    if edited.is_err() {
         return Verdict::without_sending(Outcome::NoRoomForEdits);
     }
     Verdict {
@@ -48,7 +58,41 @@ pub(super) fn decide(
             backend: None,
             initial_invite: false,
         },
+        nat: nat.map(|nat| nat.decision).unwrap_or_default(),
     }
+}
+
+/// A blank before the number of CSeq when the length changes by an odd number, so that what follows the edits keeps its
+/// place in the 16-bit sums.
+fn pad(message: &Message, edits: &mut Edits) -> Result<(), EditsFull> {
+    match message.cseq {
+        Some(cseq) if edits.is_odd() => edits.push(cseq.value.start(), 0, b" "),
+        _ => Ok(()),
+    }
+}
+
+/// Looks for a NAT between us and the client that sent the response, if a client did and that is wanted.
+fn examine<'a>(
+    table: &'a Table,
+    datagram: &Datagram<'a>,
+    message: &'a Message,
+) -> Option<Examined<'a>> {
+    if table.is_backend(datagram.source.ip()) {
+        return None;
+    }
+    let cseq = message.cseq?.value.of(datagram.payload);
+    let method = cseq
+        .rsplit(|byte| byte.is_ascii_whitespace())
+        .next()
+        .unwrap_or_default();
+    let policy = table.nat_policy(datagram.listener, method);
+    let facts = Facts {
+        bytes: datagram.payload,
+        message,
+        source: datagram.source,
+        private: &table.private,
+    };
+    (!policy.detect.is_empty()).then(|| nat::examine(policy, facts))
 }
 
 /// True when sent-by is the listener. Numbers count, not text: a peer may have written the address anew.

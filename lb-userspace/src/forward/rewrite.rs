@@ -35,7 +35,8 @@ pub(super) fn request(
     edits: &mut Edits,
 ) -> Result<(), EditsFull> {
     let message = rewrite.request.message;
-    let mut odd = stamp.is_odd() ^ (message.leading % 2 == 1);
+    // What is in the edits already changes Contact, SDP and the like.
+    let mut odd = edits.is_odd() ^ stamp.is_odd() ^ (message.leading % 2 == 1);
     for removal in rewrite.removals.iter().flatten() {
         odd ^= removal.len() % 2 == 1;
     }

@@ -15,7 +15,7 @@ pub(super) struct StampEdit {
     pub offset: usize,
     /// Bytes that give way.
     pub removed: usize,
-    /// What takes their place: `=65535;received=`, an IPv6 address and a pad at the most.
+    /// What takes their place: `;rport=65535;received=`, an IPv6 address and a pad at the most.
     pub text: Text<64>,
 }
 
@@ -30,19 +30,29 @@ pub(super) struct Stamp {
 
 impl Stamp {
     /// `received` is set when sent-by's host is not the source address (a name never is), when `rport` is there, and when
-    /// the sender put one in: what a sender claims is never kept.
-    pub fn new(bytes: &[u8], via: &Via, source: SocketAddr) -> Self {
+    /// the sender put one in: what a sender claims is never kept. `force_rport` acts as if `rport` were there.
+    pub fn new(bytes: &[u8], via: &Via, source: SocketAddr, force_rport: bool) -> Self {
         let mut stamp = Self {
             edits: [None; 2],
             target: SocketAddr::new(source.ip(), via.effective_port()),
         };
         let mut received = Text::new();
         received.put_ip(source.ip());
-        if let Some(rport) = via.rport {
+        if via.rport.is_some() || force_rport {
             stamp.target = source;
             let mut port = Text::new();
+            if via.rport.is_none() {
+                port.put(b";rport=");
+            }
             port.put_number(source.port());
-            stamp.add(set(rport, port));
+            stamp.add(match via.rport {
+                Some(rport) => set(rport, port),
+                None => StampEdit {
+                    offset: via.sent_by_end,
+                    removed: 0,
+                    text: port,
+                },
+            });
         }
         match (via.received, stamp.edits[0].as_mut()) {
             (Some(parameter), _) => stamp.add(set(parameter, received)),
@@ -129,9 +139,13 @@ mod tests {
     use crate::{forward::Edits, sip::Span};
 
     fn check(via: &str, source: &str, want: &str, want_target: &str) {
+        check_forced(via, source, want, want_target, false);
+    }
+
+    fn check_forced(via: &str, source: &str, want: &str, want_target: &str, force_rport: bool) {
         let bytes = via.as_bytes();
         let parsed = Via::parse(bytes, Span::new(0, bytes.len())).unwrap();
-        let mut stamp = Stamp::new(bytes, &parsed, source.parse().unwrap());
+        let mut stamp = Stamp::new(bytes, &parsed, source.parse().unwrap(), force_rport);
         let stamped = |stamp: &Stamp| {
             let mut edits = Edits::new();
             for edit in stamp.edits() {
@@ -244,6 +258,30 @@ mod tests {
             "SIP/2.0/UDP [fe80::1];rport=40000;received=2001:db8::1",
             "[2001:db8::1]:40000",
         );
+    }
+
+    #[test]
+    fn rport_can_be_forced() {
+        let source = "192.0.2.1:40000";
+        for (via, want) in [
+            (
+                "SIP/2.0/UDP 192.0.2.1:5080;branch=b",
+                "SIP/2.0/UDP 192.0.2.1:5080;rport=40000;received=192.0.2.1;branch=b",
+            ),
+            (
+                "SIP/2.0/UDP h;received=203.0.113.66;branch=b",
+                "SIP/2.0/UDP h;rport=40000;received=192.0.2.1;branch=b",
+            ),
+            (
+                "SIP/2.0/UDP h;branch=b;rport",
+                "SIP/2.0/UDP h;branch=b;rport=40000;received=192.0.2.1",
+            ),
+        ] {
+            check_forced(via, source, want, source, true);
+        }
+        let source = "[1111:2222:3333:4444:5555:6666:7777:8888]:65535";
+        let want = "SIP/2.0/UDP h;rport=65535;received=1111:2222:3333:4444:5555:6666:7777:8888";
+        check_forced("SIP/2.0/UDP h", source, want, source, true);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::{stamp::PAD, text::Text};
 use crate::{
     balance::{Backend, BackendIndex, LookupTable, Pool},
     config::Config,
+    nat::{Policy, PrivateNetworks},
     sip::{Uri, parse_ip},
     token::{HEX_LEN, Keys, MAGIC_COOKIE},
 };
@@ -26,6 +27,8 @@ pub struct Listener {
     pub name: String,
     /// VIP and port.
     pub address: SocketAddr,
+    /// What is done about clients behind a NAT; a route rule may say otherwise.
+    pub nat: Policy,
     /// What our header fields consist of besides tokens and MACs, written once.
     pub(super) template: Template,
 }
@@ -36,8 +39,14 @@ impl Listener {
         Self {
             name,
             address,
+            nat: Policy::default(),
             template: Template::new(address),
         }
+    }
+
+    /// The same with another NAT policy.
+    pub fn with_nat(self, nat: Policy) -> Self {
+        Self { nat, ..self }
     }
 }
 
@@ -98,6 +107,8 @@ pub struct RouteRule {
     pub listener: Option<ListenerIndex>,
     /// Index into [`Table::pools`].
     pub pool: usize,
+    /// Takes the place of the listener's NAT policy, when set.
+    pub nat: Option<Policy>,
 }
 
 impl RouteRule {
@@ -119,6 +130,10 @@ pub struct Table {
     pub pools: Vec<Pool>,
     /// In the order of the configuration.
     pub routes: Vec<RouteRule>,
+    /// Which addresses are private.
+    pub private: PrivateNetworks,
+    /// True when a rule has a NAT policy of its own.
+    rules_have_nat: bool,
     /// Addresses of all backends, sorted: who is asked "is this a backend?" (any port).
     pub backend_addresses: Vec<IpAddr>,
     /// All backends by address, sorted.
@@ -146,10 +161,9 @@ impl Table {
             Pool::new(pool.name.clone(), backends.collect(), key)
         });
         let pools = pools.collect::<Vec<_>>();
-        let listeners = config
-            .listeners
-            .iter()
-            .map(|listener| Listener::new(listener.name.clone(), listener.address));
+        let listeners = config.listeners.iter().map(|listener| {
+            Listener::new(listener.name.clone(), listener.address).with_nat(listener.nat)
+        });
         let routes = config.routes.iter().map(|route| RouteRule {
             method: route
                 .method
@@ -159,9 +173,14 @@ impl Table {
                 ListenerIndex(u16::try_from(index).expect("`config` stops at 256 listeners"))
             }),
             pool: route.pool,
+            nat: route.nat,
         });
         let (listeners, routes) = (listeners.collect(), routes.collect());
-        Self::from_parts(config.keys.clone(), listeners, pools, routes)
+        let private = PrivateNetworks::new(config.nat.private.clone());
+        Self {
+            private,
+            ..Self::from_parts(config.keys.clone(), listeners, pools, routes)
+        }
     }
 
     /// Builds the table from what was made elsewhere.
@@ -185,6 +204,8 @@ impl Table {
             keys,
             listeners,
             pools,
+            private: PrivateNetworks::default(),
+            rules_have_nat: routes.iter().any(|rule| rule.nat.is_some()),
             routes,
             backend_addresses,
             backend_indices,
@@ -218,6 +239,33 @@ impl Table {
             ));
         }
         hasher.finish()
+    }
+
+    /// The first rule for requests with this method that arrive at this listener, and its place. A CANCEL and the ACK to a non-2xx
+    /// response must go where their INVITE went (RFC 3261 §9.1, §17.1.1.3), so rules see them as the INVITE that they
+    /// belong to.
+    pub(super) fn rule(
+        &self,
+        listener: ListenerIndex,
+        method: &[u8],
+    ) -> Option<(usize, &RouteRule)> {
+        let method = match method {
+            b"ACK" | b"CANCEL" => b"INVITE",
+            method => method,
+        };
+        let mut rules = self.routes.iter().enumerate();
+        rules.find(|(_, rule)| rule.matches(listener, method))
+    }
+
+    /// What to do about a NAT when a client sends a message with this method (of its CSeq, for a response).
+    pub(super) fn nat_policy(&self, listener: ListenerIndex, method: &[u8]) -> Policy {
+        let rule = match self.rules_have_nat {
+            true => self.rule(listener, method).and_then(|(_, rule)| rule.nat),
+            false => None,
+        };
+        let listener = self.listeners.get(usize::from(listener.0));
+        rule.or(listener.map(|listener| listener.nat))
+            .unwrap_or_default()
     }
 
     /// All backends of all pools; [`BackendIndex`] counts here.

@@ -2,6 +2,7 @@
 
 mod dialogs;
 mod edge;
+mod nat;
 mod properties;
 mod replies;
 mod requests;

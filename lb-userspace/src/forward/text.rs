@@ -30,7 +30,7 @@ const OCTETS: [[u8; 5]; 256] = {
 
 /// Text of at most `N` bytes; what does not fit is cut off, so sizes are chosen for the longest value.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Text<const N: usize> {
+pub(crate) struct Text<const N: usize> {
     bytes: [u8; N],
     len: usize,
 }

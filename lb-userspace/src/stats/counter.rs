@@ -1,5 +1,7 @@
 //! What a worker counts besides outcomes and backends.
 
+use crate::nat::{Fix, Indicator};
+
 /// Whether a number only grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CounterKind {
@@ -87,6 +89,38 @@ counters! {
     /// Datagrams with a wrong UDP checksum that we would have had to answer: not answered. One that is sent on keeps its
     /// wrong checksum and is not counted.
     BadUdpChecksum "bad_udp_checksum" Counter,
+    /// Messages of clients that an indicator of far-end NAT matched.
+    NatMatched "nat_matched" Counter,
+    /// Of these, those that `contact-private` matched.
+    NatContactPrivate "nat_contact_private" Counter,
+    /// Those that `received` matched.
+    NatReceived "nat_received" Counter,
+    /// Those that `via-private` matched.
+    NatViaPrivate "nat_via_private" Counter,
+    /// Those that `sdp-private` matched.
+    NatSdpPrivate "nat_sdp_private" Counter,
+    /// Those that `via-port` matched.
+    NatViaPort "nat_via_port" Counter,
+    /// Those that `contact-address` matched.
+    NatContactAddress "nat_contact_address" Counter,
+    /// Those that `contact-port` matched.
+    NatContactPort "nat_contact_port" Counter,
+    /// Those that `source-private` matched.
+    NatSourcePrivate "nat_source_private" Counter,
+    /// Those that `sdp-address` matched.
+    NatSdpAddress "nat_sdp_address" Counter,
+    /// Those that `ipv6-local` matched.
+    NatIpv6Local "nat_ipv6_local" Counter,
+    /// Messages that the fix `rport` changed.
+    NatFixRport "nat_fix_rport" Counter,
+    /// Messages that the fix `contact` changed.
+    NatFixContact "nat_fix_contact" Counter,
+    /// Messages that the fix `contact-alias` changed.
+    NatFixContactAlias "nat_fix_contact_alias" Counter,
+    /// Messages that the fix `sdp` changed.
+    NatFixSdp "nat_fix_sdp" Counter,
+    /// Messages with more Contacts or SDP than is looked at.
+    NatBeyondLimits "nat_beyond_limits" Counter,
     /// Errors while receiving from a kernel socket.
     KernelReceiveError "kernel_receive_error" Counter,
     /// Datagrams that a kernel socket refused to send.
@@ -117,6 +151,34 @@ counters! {
     FramesInTx "frames_in_tx" Gauge,
 }
 
+impl Counter {
+    /// Counts the messages that an indicator matched.
+    pub const fn of_indicator(indicator: Indicator) -> Self {
+        match indicator {
+            Indicator::ContactPrivate => Self::NatContactPrivate,
+            Indicator::Received => Self::NatReceived,
+            Indicator::ViaPrivate => Self::NatViaPrivate,
+            Indicator::SdpPrivate => Self::NatSdpPrivate,
+            Indicator::ViaPort => Self::NatViaPort,
+            Indicator::ContactAddress => Self::NatContactAddress,
+            Indicator::ContactPort => Self::NatContactPort,
+            Indicator::SourcePrivate => Self::NatSourcePrivate,
+            Indicator::SdpAddress => Self::NatSdpAddress,
+            Indicator::Ipv6Local => Self::NatIpv6Local,
+        }
+    }
+
+    /// Counts the messages that a fix changed.
+    pub const fn of_fix(fix: Fix) -> Self {
+        match fix {
+            Fix::Rport => Self::NatFixRport,
+            Fix::Contact => Self::NatFixContact,
+            Fix::ContactAlias => Self::NatFixContactAlias,
+            Fix::Sdp => Self::NatFixSdp,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -132,6 +194,18 @@ mod tests {
         assert_eq!(names.len(), Counter::ALL.len());
         for (place, counter) in Counter::ALL.into_iter().enumerate() {
             assert_eq!(counter as usize, place);
+        }
+    }
+
+    #[test]
+    fn indicators_and_fixes_have_counters_of_their_names() {
+        for indicator in Indicator::ALL {
+            let name = format!("nat_{}", indicator.name().replace('-', "_"));
+            assert_eq!(Counter::of_indicator(indicator).name(), name);
+        }
+        for fix in Fix::ALL {
+            let name = format!("nat_fix_{}", fix.name().replace('-', "_"));
+            assert_eq!(Counter::of_fix(fix).name(), name);
         }
     }
 }

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     balance::BackendIndex,
     forward::{Outcome, OutcomeClass},
+    nat,
     sys::mmap::SharedWords,
 };
 
@@ -154,6 +155,25 @@ impl WorkerStats {
     #[inline]
     pub fn outcome(&self, outcome: Outcome) {
         self.add_at(OUTCOMES + outcome as usize, 1);
+    }
+
+    /// Counts what was found out and done about a NAT.
+    #[inline]
+    pub fn nat(&self, decision: nat::Decision) {
+        if decision != nat::Decision::default() {
+            self.nat_names(decision);
+        }
+    }
+
+    fn nat_names(&self, decision: nat::Decision) {
+        self.add(Counter::NatMatched, u64::from(decision.is_natted()));
+        self.add(Counter::NatBeyondLimits, u64::from(decision.beyond_limits));
+        for indicator in decision.matched.iter() {
+            self.add(Counter::of_indicator(indicator), 1);
+        }
+        for fix in decision.fixed.iter() {
+            self.add(Counter::of_fix(fix), 1);
+        }
     }
 
     /// Counts a request that a backend gets. Backends that are not in the file are not counted.

@@ -71,6 +71,8 @@ pub(super) struct Parse {
 pub(super) struct Nat {
     /// Names of the indicators that were looked for and found.
     pub matched: Vec<&'static str>,
+    /// Names of the fixes that changed something.
+    pub fixed: Vec<&'static str>,
     pub natted: bool,
 }
 
@@ -128,7 +130,11 @@ impl Explanation {
             to: here.address.to_string(),
             listener: here.name.clone(),
             parse: Parse::new(payload, trace.message.as_ref()),
-            nat: Nat::default(),
+            nat: Nat {
+                matched: verdict.nat.matched.names().collect(),
+                fixed: verdict.nat.fixed.names().collect(),
+                natted: verdict.nat.is_natted(),
+            },
             route_headers: trace
                 .routes
                 .iter()

@@ -49,6 +49,7 @@ impl Checker {
                 method: None,
                 listener: None,
                 pool: 0,
+                nat: None,
             }],
             text::Field::Absent => {
                 let what = format!(
@@ -85,6 +86,7 @@ impl Checker {
     ) -> Option<RouteConfig> {
         let text = self.fields.section(at, field)?;
         let method = self.method(&at.key("method"), text.method);
+        let nat = self.nat_policy(&at.key("nat"), text.nat);
         let listener_names = listeners
             .iter()
             .map(|l| l.as_ref().map(|l| l.name.as_str()));
@@ -112,6 +114,7 @@ impl Checker {
             method: method?,
             listener: listener?,
             pool: pool?,
+            nat,
         })
     }
 

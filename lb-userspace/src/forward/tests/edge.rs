@@ -12,6 +12,7 @@ use crate::{
         Action, Datagram, Listener, ListenerIndex, Outcome, OutcomeClass, REPLY_GROWTH, RouteRule,
         Scratch, Table, Verdict, forward,
     },
+    nat::Policy,
     token::Keys,
 };
 
@@ -66,6 +67,7 @@ pub fn rule(method: &str, listener: Option<u16>, pool: usize) -> RouteRule {
         method: (!method.is_empty()).then(|| method.as_bytes().to_vec()),
         listener: listener.map(ListenerIndex),
         pool,
+        nat: None,
     }
 }
 
@@ -101,7 +103,7 @@ impl Edge {
         Self::with_table(TABLE.clone())
     }
 
-    fn with_table(table: Arc<Table>) -> Self {
+    pub fn with_table(table: Arc<Table>) -> Self {
         Self {
             table,
             scratch: Scratch::new(),
@@ -117,9 +119,24 @@ impl Edge {
     }
 
     pub fn with_pools(keys: Keys, pools: Vec<Pool>, routes: Vec<RouteRule>) -> Self {
+        Self::with_all(keys, pools, routes, Policy::default())
+    }
+
+    /// An edge whose listeners have this NAT policy, with more rules before the others.
+    pub fn with_nat(policy: Policy, mut routes: Vec<RouteRule>) -> Self {
+        let keys = Keys::new(SECRET.as_bytes(), None);
+        let pools = vec![
+            pool("four", 0, &BACKENDS, &keys),
+            pool("six", 3, &[BACKEND6], &keys),
+        ];
+        routes.extend([rule("", Some(1), 1), rule("", None, 0)]);
+        Self::with_all(keys, pools, routes, policy)
+    }
+
+    fn with_all(keys: Keys, pools: Vec<Pool>, routes: Vec<RouteRule>, nat: Policy) -> Self {
         let listeners = vec![
-            Listener::new("four".into(), address(VIP)),
-            Listener::new("six".into(), address(VIP6)),
+            Listener::new("four".into(), address(VIP)).with_nat(nat),
+            Listener::new("six".into(), address(VIP6)).with_nat(nat),
         ];
         Self::with_table(Arc::new(Table::from_parts(keys, listeners, pools, routes)))
     }

@@ -1,0 +1,32 @@
+//! The parameter that [`Fix::ContactAlias`](super::Fix::ContactAlias) adds to a Contact, found again in a Request-URI.
+
+use super::{contacts::host_port_end, parameters};
+use crate::sip::{Span, Uri};
+
+/// Before the flow token in a Contact.
+pub(super) const ALIAS: &[u8] = b";lba=";
+/// Name of the parameter.
+const NAME: &[u8] = b"lba";
+
+/// An alias in a URI. Whether it is ours is for the flow token's MAC to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alias {
+    /// The whole parameter with its semicolon.
+    pub parameter: Span,
+    /// The flow token.
+    pub token: Span,
+}
+
+impl Alias {
+    /// The first alias of the URI at `uri`: ours goes right behind host and port, before anything that a client may have
+    /// put there itself.
+    pub fn find(bytes: &[u8], uri: Span) -> Option<Self> {
+        let parsed = Uri::parse(bytes, uri)?;
+        let start = host_port_end(bytes, &parsed);
+        let found = parameters::find(bytes, start, uri.end(), NAME)?;
+        Some(Self {
+            parameter: found.whole,
+            token: found.value,
+        })
+    }
+}

@@ -1,0 +1,232 @@
+//! What is changed in a message from behind a NAT.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{Examined, Fix, Fixes, alias::ALIAS, contacts::Contact, parameters};
+use crate::{
+    forward::{Edits, EditsFull, Text},
+    sip::{MAX_SDP_ADDRESSES, SdpAddress, SdpLine, Span, parse_ip, parse_number},
+    token::{FLOW_TOKEN_MAX, FlowToken, Keys},
+};
+
+/// Fixes that change what the client wrote, besides its Via.
+const OF_TEXT: Fixes = Fixes::of(&[Fix::Contact, Fix::ContactAlias, Fix::Sdp]);
+
+/// Most edits that fixes need: three for each Contact and one for each address in SDP, and lengths.
+pub const MAX_NAT_EDITS: usize =
+    3 * super::MAX_CONTACTS + MAX_SDP_ADDRESSES + crate::sip::MAX_BODY_PARTS + 1;
+
+/// The source as text, written once: `address:port` with the brackets of an IPv6 address.
+struct SourceText {
+    text: Text<54>,
+    ip_end: usize,
+    source: SocketAddr,
+}
+
+impl SourceText {
+    fn new(source: SocketAddr) -> Self {
+        let mut text = Text::new();
+        if source.is_ipv6() {
+            text.put(b"[");
+        }
+        text.put_ip(source.ip());
+        let ip_end = text.len();
+        text.put(if source.is_ipv6() { b"]:" } else { b":" });
+        text.put_number(source.port());
+        Self {
+            text,
+            ip_end,
+            source,
+        }
+    }
+
+    fn host_port(&self) -> &[u8] {
+        self.text.as_slice()
+    }
+
+    fn ip(&self) -> &[u8] {
+        &self.text.as_slice()[usize::from(self.source.is_ipv6())..self.ip_end]
+    }
+}
+
+impl Examined<'_> {
+    /// Writes the edits of the fixes that are due, but for `rport`, and notes which of them changed something.
+    /// `backend` is where the message goes.
+    ///
+    /// # Errors
+    ///
+    /// [`EditsFull`] when there is no room for them.
+    pub(crate) fn fix(
+        &mut self,
+        keys: &Keys,
+        backend: SocketAddr,
+        edits: &mut Edits,
+    ) -> Result<(), EditsFull> {
+        if !self.wanted.intersects(OF_TEXT) {
+            return Ok(());
+        }
+        let source = SourceText::new(self.facts.source);
+        if self.wanted.contains(Fix::Contact) {
+            self.fix_contacts(&source, edits)?;
+        }
+        if self.wanted.contains(Fix::ContactAlias) {
+            self.add_aliases(keys, backend, edits)?;
+        }
+        if self.wanted.contains(Fix::Sdp) {
+            self.fix_sdp(&source, edits)?;
+        }
+        Ok(())
+    }
+
+    fn fix_contacts(&mut self, source: &SourceText, edits: &mut Edits) -> Result<(), EditsFull> {
+        let bytes = self.facts.bytes;
+        let mut changed = false;
+        for contact in self.contacts().as_slice() {
+            if !contact.is_source(source.source) {
+                let (start, end) = (contact.host_start, contact.host_port_end);
+                edits.push(start.into(), (end - start).into(), source.host_port())?;
+                changed = true;
+            }
+            // Without brackets there are no URI parameters.
+            if !contact.is_bare
+                && let Some(maddr) = contact.parameter(bytes, b"maddr")
+            {
+                edits.push(maddr.start(), maddr.len(), b"")?;
+                changed = true;
+            }
+        }
+        self.decision.fixed.set_if(Fix::Contact, changed);
+        Ok(())
+    }
+
+    fn add_aliases(
+        &mut self,
+        keys: &Keys,
+        backend: SocketAddr,
+        edits: &mut Edits,
+    ) -> Result<(), EditsFull> {
+        let client = self.facts.source;
+        let mut token = [0; FLOW_TOKEN_MAX];
+        let mut token_len = 0;
+        for contact in self.contacts().as_slice() {
+            if contact.is_source(client) {
+                continue;
+            }
+            if token_len == 0 {
+                token_len = keys.write_flow_token(&FlowToken { client, backend }, &mut token);
+            }
+            if contact.is_bare {
+                edits.push(contact.uri.start(), 0, b"<")?;
+            }
+            edits.push(contact.host_port_end.into(), 0, ALIAS)?;
+            edits.append(&token[..token_len])?;
+            if contact.is_bare {
+                if contact.uri.end() != usize::from(contact.host_port_end) {
+                    edits.push(contact.uri.end(), 0, b"")?;
+                }
+                edits.append(b">")?;
+            }
+        }
+        self.decision.fixed.set_if(Fix::ContactAlias, token_len > 0);
+        Ok(())
+    }
+
+    fn fix_sdp(&mut self, source: &SourceText, edits: &mut Edits) -> Result<(), EditsFull> {
+        let bytes = self.facts.bytes;
+        let content_length = self.facts.message.content_length;
+        let sdp = self.sdp();
+        // Half of a session description would be worse than none.
+        if sdp.is_beyond_limits {
+            return Ok(());
+        }
+        let mut changed = false;
+        let mut growth = 0;
+        for description in 0..sdp.descriptions {
+            let mut of_part = 0;
+            for address in sdp.addresses() {
+                if address.description == description && must_change(bytes, address, source) {
+                    of_part += set_address(address, source, edits)?;
+                    changed = true;
+                }
+            }
+            growth += of_part;
+            if let Some(Some(length)) = sdp.part_lengths.get(usize::from(description)) {
+                growth += grow(bytes, *length, of_part, edits)?;
+            }
+        }
+        if let Some(length) = content_length {
+            grow(bytes, length.value, growth, edits)?;
+        }
+        self.decision.fixed.set_if(Fix::Sdp, changed);
+        Ok(())
+    }
+}
+
+impl Contact {
+    fn is_source(&self, source: SocketAddr) -> bool {
+        self.is_source_address && self.port == source.port()
+    }
+
+    fn parameter(&self, bytes: &[u8], name: &[u8]) -> Option<Span> {
+        let start = usize::from(self.host_port_end);
+        parameters::find(bytes, start, self.uri.end(), name).map(|found| found.whole)
+    }
+}
+
+/// A held stream stays held, and a multicast group has no other address.
+fn must_change(bytes: &[u8], address: &SdpAddress, source: &SourceText) -> bool {
+    let text = address.text.of(bytes);
+    if text == source.ip() {
+        return address.is_ipv6 != source.source.is_ipv6();
+    }
+    let ip = parse_ip(text).map(|ip| ip.to_canonical());
+    match (address.line, ip) {
+        (_, Some(ip)) if ip == source.source.ip() => false,
+        (SdpLine::Origin, _) => true,
+        (_, Some(ip)) => !ip.is_unspecified() && !ip.is_multicast(),
+        (_, None) => !is_hold_name(text),
+    }
+}
+
+/// A name below `.invalid` means hold where there is no 0.0.0.0 (RFC 6157 §5.1).
+fn is_hold_name(name: &[u8]) -> bool {
+    const INVALID: &[u8] = b"invalid";
+    let tail = name.len().checked_sub(INVALID.len());
+    tail.is_some_and(|tail| {
+        name[tail..].eq_ignore_ascii_case(INVALID) && (tail == 0 || name[tail - 1] == b'.')
+    })
+}
+
+/// Replaces an address, and the digit of its family when that is another; returns how many bytes longer it gets.
+fn set_address(
+    address: &SdpAddress,
+    source: &SourceText,
+    edits: &mut Edits,
+) -> Result<isize, EditsFull> {
+    let is_ipv6 = matches!(source.source.ip(), IpAddr::V6(_));
+    let (start, end) = (address.text.start(), address.text.end());
+    if address.is_ipv6 == is_ipv6 {
+        edits.push(start, end - start, source.ip())?;
+    } else {
+        let family = address.family();
+        edits.push(family, end - family, if is_ipv6 { b"6 " } else { b"4 " })?;
+        edits.append(source.ip())?;
+    }
+    Ok(source.ip().len() as isize - (end - start) as isize)
+}
+
+/// Adds to the number at `digits`; returns how many bytes longer that gets.
+fn grow(bytes: &[u8], digits: Span, by: isize, edits: &mut Edits) -> Result<isize, EditsFull> {
+    if by == 0 {
+        return Ok(0);
+    }
+    let Some(number) = parse_number(digits.of(bytes), u32::from(u16::MAX)) else {
+        return Ok(0);
+    };
+    let mut text = Text::<8>::new();
+    // A body of more than 65,535 bytes cannot be sent.
+    let number = u16::try_from(number as isize + by).map_err(|_| EditsFull)?;
+    text.put_number(number);
+    edits.push(digits.start(), digits.len(), text.as_slice())?;
+    Ok(text.len() as isize - digits.len() as isize)
+}

@@ -1,0 +1,73 @@
+//! Parameters of a SIP URI (RFC 3261 §19.1.1).
+
+use crate::sip::Span;
+
+/// Most parameters of one URI that are looked at.
+const MAX_PARAMETERS: usize = 64;
+
+/// `;name[=value]` in a URI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct UriParameter {
+    /// From the semicolon to after the value.
+    pub whole: Span,
+    /// Value; empty when there is none.
+    pub value: Span,
+}
+
+/// The first parameter of that name (any case) in a URI; `start..end` is what follows host and port.
+pub(super) fn find(bytes: &[u8], start: usize, end: usize, name: &[u8]) -> Option<UriParameter> {
+    let mut position = start;
+    for _ in 0..MAX_PARAMETERS {
+        // Behind a `?` are header fields.
+        let rest = bytes.get(position..end)?.strip_prefix(b";")?;
+        let length = memchr::memchr2(b';', b'?', rest).unwrap_or(rest.len());
+        let parameter = &rest[..length];
+        let next = position + 1 + length;
+        let (found, value) = match parameter.split_at_checked(name.len()) {
+            Some((found, [])) => (found, next),
+            Some((found, [b'=', ..])) => (found, position + 1 + name.len() + 1),
+            _ => (&[][..], next),
+        };
+        if found.eq_ignore_ascii_case(name) && !found.is_empty() {
+            return Some(UriParameter {
+                whole: Span::new(position, next),
+                value: Span::new(value, next),
+            });
+        }
+        position = next;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_of_a_uri() {
+        for (text, want) in [
+            ("", None),
+            (";lba", Some((";lba", ""))),
+            (";lba=", Some((";lba=", ""))),
+            (";lba=x", Some((";lba=x", "x"))),
+            (";LBA=x;lba=y", Some((";LBA=x", "x"))),
+            (";transport=udp;lba=x=y;ob?lba=z", Some((";lba=x=y", "x=y"))),
+            (";;lba=x", Some((";lba=x", "x"))),
+            (";lb=x", None),
+            (";lbax=x", None),
+            (";xlba=x", None),
+            (";x?;lba=x", None),
+            ("?a=b;lba=x", None),
+        ] {
+            // What stands behind the end is not looked at.
+            let bytes = format!("{text};lba=no");
+            let found = find(bytes.as_bytes(), 0, text.len(), b"lba");
+            let text = |span: Span| std::str::from_utf8(span.of(bytes.as_bytes())).unwrap();
+            let found = found.map(|found| (text(found.whole), text(found.value)));
+            assert_eq!(found, want, "{bytes}");
+        }
+        let many = ";x".repeat(MAX_PARAMETERS) + ";lba=x";
+        assert_eq!(find(many.as_bytes(), 0, many.len(), b"lba"), None);
+        assert!(find(many.as_bytes(), 2, many.len(), b"lba").is_some());
+    }
+}
