@@ -22,6 +22,9 @@ mod compare;
 #[path = "../../lb-userspace/tests/corpus/folder.rs"]
 mod folder;
 #[allow(dead_code)]
+#[path = "../../lb-userspace/tests/corpus/mend.rs"]
+mod mend;
+#[allow(dead_code)]
 #[path = "../../lb-userspace/tests/corpus/slow.rs"]
 mod slow;
 

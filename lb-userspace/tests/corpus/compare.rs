@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::slow::{Field, Slow, SlowVia, read};
+use super::{
+    mend::{self, Fixes},
+    slow::{Field, Slow, SlowVia, read},
+};
 
 /// Says what is wrong with `output`, the request that left, as a forwarded form of `input`, which came from `source`
 /// to `vip`.
@@ -12,10 +15,24 @@ pub fn request(
     source: SocketAddr,
     vip: SocketAddr,
 ) -> Result<(), String> {
+    mended(input, output, source, vip, Fixes::default())
+}
+
+/// The same with fixes for a client behind a NAT.
+pub fn mended(
+    input: &[u8],
+    output: &[u8],
+    source: SocketAddr,
+    vip: SocketAddr,
+    fixes: Fixes,
+) -> Result<(), String> {
     let (before, after) = (read(input), read(output));
     same("start line", before.start_line, after.start_line)?;
     same("line ends in front", b"", after.leading)?;
-    same("body", before.rest, after.rest)?;
+    match fixes.sdp {
+        true => mend::body(before.rest, after.rest, source)?,
+        false => same("body", before.rest, after.rest)?,
+    }
     if input.len() % 2 != output.len() % 2 {
         return Err("an odd number of bytes was added".into());
     }
@@ -34,13 +51,16 @@ pub fn request(
             _ => return Err("no Max-Forwards: 70 was added".into()),
         }
     }
-    header_fields(&before, left, source)
+    let growth = after.rest.len() as isize - before.rest.len() as isize;
+    header_fields(&before, left, source, fixes, growth)
 }
 
 fn header_fields<'a>(
     before: &Slow<'_>,
     mut left: impl Iterator<Item = &'a Field<'a>>,
     source: SocketAddr,
+    fixes: Fixes,
+    growth: isize,
 ) -> Result<(), String> {
     let mut vias = 0;
     for was in &before.fields {
@@ -51,8 +71,10 @@ fn header_fields<'a>(
             vias += 1;
         }
         match was.name.as_str() {
-            "via" if vias == 1 => top_via(was, is, source)?,
-            "max-forwards" => one_less(was, is)?,
+            "via" if vias == 1 => top_via(was, is, source, fixes.rport)?,
+            "max-forwards" => grown(was, is, -1)?,
+            "contact" => mend::contact(was, is, source, fixes)?,
+            "content-length" if growth != 0 => grown(was, is, growth)?,
             _ => same(&was.name, was.raw, is.raw)?,
         }
     }
@@ -85,21 +107,21 @@ fn is_ours(field: &Field<'_>, name: &str, vip: SocketAddr) -> bool {
     field.name == name && String::from_utf8_lossy(&field.value).contains(&format!("@{vip};lr"))
 }
 
-/// The client's Via may gain `received`, a value of `rport`, and a pad; nothing else.
-fn top_via(was: &Field<'_>, is: &Field<'_>, source: SocketAddr) -> Result<(), String> {
+/// The client's Via may gain `received`, `rport` with a value, and a pad; nothing else.
+fn top_via(
+    was: &Field<'_>,
+    is: &Field<'_>,
+    source: SocketAddr,
+    force_rport: bool,
+) -> Result<(), String> {
     let (before, after) = (SlowVia::read(&was.value), SlowVia::read(&is.value));
-    let received = match before.host.parse() == Ok(source.ip()) {
-        // RFC 3581 §4: also when sent-by is right.
-        true => before
-            .parameters
-            .iter()
-            .any(|(name, _)| name == "rport" || name == "received"),
-        false => true,
-    };
+    let has = |wanted: &str| before.parameters.iter().any(|(name, _)| name == wanted);
+    let asks = force_rport || has("rport");
+    // RFC 3581 §4: with `rport` also when sent-by is right.
+    let received = asks || has("received") || before.host.parse() != Ok(source.ip());
     if after.parameter("received").map(str::to_owned) != received.then(|| source.ip().to_string()) {
         return Err(format!("received is {:?}", after.parameter("received")));
     }
-    let asks = before.parameters.iter().any(|(name, _)| name == "rport");
     if after.parameter("rport").map(str::to_owned) != asks.then(|| source.port().to_string()) {
         return Err(format!("rport is {:?}", after.parameter("rport")));
     }
@@ -137,11 +159,12 @@ fn unstamped(raw: &[u8]) -> Vec<u8> {
     out.into_bytes()
 }
 
-fn one_less(was: &Field<'_>, is: &Field<'_>) -> Result<(), String> {
-    let number = |field: &Field<'_>| String::from_utf8_lossy(&field.value).parse::<i32>().ok();
+/// A number that is larger by `growth`.
+fn grown(was: &Field<'_>, is: &Field<'_>, growth: isize) -> Result<(), String> {
+    let number = |field: &Field<'_>| String::from_utf8_lossy(&field.value).parse::<isize>().ok();
     match (number(was), number(is)) {
-        (Some(was), Some(is)) if is == was - 1 => {}
-        numbers => return Err(format!("Max-Forwards went {numbers:?}")),
+        (Some(was), Some(is)) if is == was + growth => {}
+        numbers => return Err(format!("{} went {numbers:?}", was.name)),
     }
     // The name, the blanks and the line end stay as they are, but for a blank as pad.
     let frame = |raw: &[u8]| {
@@ -151,7 +174,7 @@ fn one_less(was: &Field<'_>, is: &Field<'_>) -> Result<(), String> {
             .collect::<Vec<_>>()
     };
     same(
-        "Max-Forwards but for the number",
+        &format!("{} but for the number", was.name),
         &frame(was.raw),
         &frame(is.raw),
     )

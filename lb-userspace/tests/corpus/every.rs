@@ -7,6 +7,7 @@ use super::{
     edge::{BACKENDS, CLIENTS, Edge, Sent, Treatment, VIPS, address},
     exceptions,
     folder::{self, Kind, Message, Valid},
+    mend::Fixes,
     way_back::WayBack,
 };
 
@@ -93,6 +94,58 @@ fn every_request_goes_on_whole_or_not_at_all() {
         }
     }
     counts.print("requests, and responses that nobody asked for, from a client");
+}
+
+const INDICATORS: &str = "contact-private, received, via-private, sdp-private, via-port, contact-address, contact-port, \
+                          source-private, sdp-address, ipv6-local";
+
+/// With every indicator looked for, every client of the corpus is behind a NAT, for none has the addresses of ours.
+#[test]
+fn what_is_mended_is_mended_and_the_rest_is_whole() {
+    for (names, fixes) in [
+        (
+            "rport, contact, sdp",
+            Fixes {
+                rport: true,
+                contact: true,
+                alias: false,
+                sdp: true,
+            },
+        ),
+        (
+            "contact-alias",
+            Fixes {
+                rport: false,
+                contact: false,
+                alias: true,
+                sdp: false,
+            },
+        ),
+    ] {
+        let mut edge = Edge::new(&format!(
+            ", nat: {{ detect: [{INDICATORS}], fix: [{names}] }}"
+        ));
+        let mut findings = Findings::default();
+        let mut changed = 0;
+        for message in folder::all() {
+            for (family, client) in CLIENTS.into_iter().enumerate() {
+                let (client, vip) = (address(client), address(VIPS[family]));
+                let sent = edge.send(client, &message.bytes);
+                if sent.treatment != Treatment::Forwarded {
+                    continue;
+                }
+                match compare::mended(&message.bytes, &sent.bytes, client, vip, fixes) {
+                    Ok(()) => {}
+                    Err(_) if exceptions::mended(&message.file) => {}
+                    Err(fault) => findings.add(&message, fault),
+                }
+                changed += usize::from(
+                    compare::request(&message.bytes, &sent.bytes, client, vip).is_err(),
+                );
+            }
+        }
+        println!("{names}: {changed} requests mended");
+    }
 }
 
 /// Compares what became of a request with what its validity asks for, or with the exception that is made for it.

@@ -8,6 +8,7 @@ mod every;
 mod exceptions;
 mod facts;
 mod folder;
+mod mend;
 mod rfc;
 mod rfc4475;
 mod rfc5118;

@@ -126,7 +126,7 @@ pub fn on_one_line(value: &[u8]) -> Vec<u8> {
 }
 
 /// Up to the first comma outside quotes and angle brackets.
-fn first_of_list(value: &[u8]) -> &[u8] {
+pub fn first_of_list(value: &[u8]) -> &[u8] {
     let (mut quoted, mut escaped, mut bracket) = (false, false, false);
     for (index, byte) in value.iter().enumerate() {
         if escaped {
