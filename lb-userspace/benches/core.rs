@@ -1,8 +1,9 @@
-//! How long one core takes for a message: `parse` reads it, `forward` does all that a worker does between headers in
-//! and headers out, and `calls` does so for messages that change all the time.
+//! How long one core takes for a message. `parse` reads it; `forward` does all that a worker does between headers in
+//! and headers out; `nat` does so with all indicators of far-end NAT on and the fixes `rport`, `contact` and `sdp`.
 //!
-//! `cargo xtask bench` runs this and prints one table. In `parse` and `forward` the processor meets the same bytes
-//! again and again and learns every branch; `calls` is what a busy worker pays.
+//! There the processor meets the same bytes again and again and learns every branch. `calls` does the work of `forward`
+//! and `nat` for messages that change all the time: that is what a busy worker pays. `cargo xtask bench` runs this and
+//! prints one table.
 
 mod edge;
 
@@ -30,7 +31,7 @@ fn per_message(
 }
 
 fn parse(criterion: &mut Criterion) {
-    let mut cases = Edge::new().cases();
+    let mut cases = Edge::plain().cases();
     cases.retain(Case::is_sip);
     let mut group = criterion.benchmark_group("parse");
     per_message(&mut group, &cases, |case| {
@@ -39,29 +40,31 @@ fn parse(criterion: &mut Criterion) {
 }
 
 fn forward(criterion: &mut Criterion) {
-    let mut edge = Edge::new();
-    let cases = edge.cases();
-    let mut group = criterion.benchmark_group("forward");
-    per_message(&mut group, &cases, |case| {
-        black_box(edge.handle(case));
-    });
+    for (name, mut edge) in [("forward", Edge::plain()), ("nat", Edge::mending())] {
+        let cases = edge.cases();
+        let mut group = criterion.benchmark_group(name);
+        per_message(&mut group, &cases, |case| {
+            black_box(edge.handle(case));
+        });
+    }
 }
 
 fn calls(criterion: &mut Criterion) {
-    let mut edge = Edge::new();
-    let cases = edge.calls(CALLS);
     let mut group = criterion.benchmark_group("calls");
-    group.throughput(Throughput::ElementsAndBytes {
-        elements: cases.len() as u64,
-        bytes: cases.iter().map(|case| case.bytes.len() as u64).sum(),
-    });
-    group.bench_function("forward", |bencher| {
-        bencher.iter(|| {
-            for case in &cases {
-                black_box(edge.handle(case));
-            }
+    for (name, mut edge) in [("forward", Edge::plain()), ("nat", Edge::mending())] {
+        let cases = edge.calls(CALLS);
+        group.throughput(Throughput::ElementsAndBytes {
+            elements: cases.len() as u64,
+            bytes: cases.iter().map(|case| case.bytes.len() as u64).sum(),
         });
-    });
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                for case in &cases {
+                    black_box(edge.handle(case));
+                }
+            });
+        });
+    }
 }
 
 criterion_group! {

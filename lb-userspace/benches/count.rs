@@ -35,9 +35,7 @@ fn main() {
         .skip(1)
         .find(|argument| !argument.starts_with('-'));
     let is_wanted = |name: &str| wanted.as_ref().is_none_or(|wanted| name.contains(wanted));
-    let mut edge = Edge::new();
-    let cases = edge.cases();
-    for case in cases.iter().filter(|case| case.is_sip()) {
+    for case in Edge::plain().cases().iter().filter(|case| case.is_sip()) {
         let name = format!("parse/{}", case.name);
         if is_wanted(&name) {
             black_box(sip::read(&case.bytes).is_ok());
@@ -45,17 +43,20 @@ fn main() {
             println!("{name} 1 {}", case.bytes.len());
         }
     }
-    let calls = edge.calls(CALLS);
-    let groups = cases
-        .chunks(1)
-        .map(|case| (format!("forward/{}", case[0].name), case));
-    for (name, group) in groups.chain([("calls/forward".to_owned(), &calls[..])]) {
-        if is_wanted(&name) {
-            // `cases` and `calls` have handled each once, so what is set up at the first time (memchr asks the
-            // processor what it can do) is not counted.
-            measured_forward(&mut edge, group);
-            let bytes = group.iter().map(|case| case.bytes.len()).sum::<usize>();
-            println!("{name} {} {bytes}", group.len());
+    for (kind, mut edge) in [("forward", Edge::plain()), ("nat", Edge::mending())] {
+        let cases = edge.cases();
+        let calls = edge.calls(CALLS);
+        let each = cases
+            .chunks(1)
+            .map(|case| (format!("{kind}/{}", case[0].name), case));
+        for (name, group) in each.chain([(format!("calls/{kind}"), &calls[..])]) {
+            if is_wanted(&name) {
+                // `cases` and `calls` have handled each once, so what is set up at the first time (memchr asks the
+                // processor what it can do) is not counted.
+                measured_forward(&mut edge, group);
+                let bytes = group.iter().map(|case| case.bytes.len()).sum::<usize>();
+                println!("{name} {} {bytes}", group.len());
+            }
         }
     }
 }

@@ -18,9 +18,20 @@ const CARRIER: &str = "10.20.30.41:5060";
 /// Calls under way at a time in `calls`: their messages do not fit the first-level cache.
 pub const CALLS: usize = 64;
 
-const CONFIG: &str = "
+/// A listener that forwards and does no more.
+const PLAIN: &str = "
+listeners: [ { name: public, address: 203.0.113.10 } ]";
+/// A listener that looks for everything and mends everything.
+const MENDING: &str = "
+listeners:
+  - name: public
+    address: 203.0.113.10
+    nat:
+      detect: [contact-private, received, via-private, sdp-private, via-port, contact-address, contact-port,
+               source-private, sdp-address, ipv6-local]
+      fix: [rport, contact, sdp]";
+const REST: &str = "
 node: { name: bench }
-listeners: [ { name: public, address: 203.0.113.10 } ]
 pools:
   - name: switches
     backends:
@@ -34,6 +45,10 @@ const INVITE_SHORT: &str = include_str!("messages/invite-short.sip");
 const INVITE_LONG: &str = include_str!("messages/invite-long.sip");
 const REGISTER: &str = include_str!("messages/register.sip");
 const OPTIONS: &str = include_str!("messages/options.sip");
+/// From a phone on a desk: Linphone with video, answering a challenge.
+const INVITE_LINPHONE: &str = include_str!("../tests/data/corpus/real/sip-isa-f00007.sip");
+/// From a mobile operator: REGISTER of a VoLTE phone as its session border controller sends it on.
+const REGISTER_VOLTE: &str = include_str!("../tests/data/corpus/fixture/ims-reg-register-auth.sip");
 /// A binding request without attributes: magic cookie and a transaction id (RFC 8489 §5).
 const STUN: &[u8] = b"\x00\x01\x00\x00\x21\x12\xa4\x42siplb/bench1";
 /// What a server says of itself in a 200.
@@ -112,9 +127,19 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// A node with this configuration text.
-    pub fn new() -> Self {
-        let mut config = config::parse(CONFIG, "bench.yaml").expect("a valid configuration");
+    /// A node that leaves NAT alone.
+    pub fn plain() -> Self {
+        Self::new(PLAIN)
+    }
+
+    /// A node with all indicators of far-end NAT on, and with the fixes `rport`, `contact` and `sdp`.
+    pub fn mending() -> Self {
+        Self::new(MENDING)
+    }
+
+    fn new(listeners: &str) -> Self {
+        let config = config::parse(&format!("{listeners}{REST}"), "bench.yaml");
+        let mut config = config.expect("a valid configuration");
         config.keys = Keys::new(b"the secret of the benches", None);
         Self {
             table: Table::new(&config),
@@ -168,12 +193,14 @@ impl Edge {
 
     /// All messages of the benches; each is handled once, and its outcome is what it must be.
     pub fn cases(&mut self) -> Vec<Case> {
-        let options = Outcome::OptionsAnswered;
+        let (pool, options) = (Outcome::RequestToPool, Outcome::OptionsAnswered);
         let mut cases = self.call(INVITE);
         cases.extend([
-            Case::new("invite-short", INVITE_SHORT, CLIENT, Outcome::RequestToPool),
-            Case::new("invite-long", INVITE_LONG, CARRIER, Outcome::RequestToPool),
-            Case::new("register", REGISTER, CLIENT, Outcome::RequestToPool),
+            Case::new("invite-short", INVITE_SHORT, CLIENT, pool),
+            Case::new("invite-long", INVITE_LONG, CARRIER, pool),
+            Case::new("register", REGISTER, CLIENT, pool),
+            Case::new("invite-linphone", INVITE_LINPHONE, CLIENT, pool),
+            Case::new("register-volte", REGISTER_VOLTE, CARRIER, pool),
             Case::new("options", OPTIONS, CLIENT, options),
             Case::new("crlf", "\r\n\r\n", CLIENT, Outcome::KeepaliveCrlf),
             Case::new("stun", STUN, CLIENT, Outcome::KeepaliveStun),

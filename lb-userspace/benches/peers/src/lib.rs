@@ -129,7 +129,7 @@ pub struct Pair {
 /// standard error and not measured.
 pub fn pairs() -> Vec<Pair> {
     let mut pairs = Vec::new();
-    let cases = Edge::new().cases();
+    let cases = Edge::plain().cases();
     for peer in readers::ALL {
         for case in cases.iter().filter(|case| case.is_sip()) {
             let wanted =
