@@ -21,7 +21,7 @@ pub use outcome::{Outcome, OutcomeClass};
 pub use reply::REPLY_GROWTH;
 pub use table::{Listener, ListenerIndex, RouteRule, Table};
 pub(crate) use text::Text;
-pub use trace::{Choice, ResponseTrace, RouteOwner, RouteValue, Trace};
+pub use trace::{Choice, NatTrace, ResponseTrace, RouteOwner, RouteValue, Trace};
 
 use std::net::SocketAddr;
 

@@ -4,6 +4,7 @@ mod capture;
 mod diff;
 mod facts;
 mod hints;
+mod nat;
 mod printable;
 #[cfg(test)]
 mod tests;

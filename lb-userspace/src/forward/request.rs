@@ -26,7 +26,7 @@ pub(super) struct Request<'a> {
     /// Where it came from; an IPv4 address is never mapped.
     pub source: SocketAddr,
     pub method: Method,
-    method_name: Span,
+    pub method_name: Span,
     uri: Span,
 }
 
@@ -101,10 +101,7 @@ impl<'a> Request<'a> {
             return Verdict::without_sending(Outcome::OwnReplyAcked);
         }
         let next_hop = self.next_hop();
-        let from_client = match &next_hop {
-            Ok(next_hop) => next_hop.from_client,
-            Err(_) => !self.table.is_backend(self.source.ip()),
-        };
+        let from_client = self.is_from_client(&next_hop);
         let mut nat = from_client.then(|| self.examine()).flatten();
         let force_rport = nat.as_ref().is_some_and(Examined::forces_rport);
         let stamp = Stamp::new(self.bytes, &via, self.source, force_rport);
@@ -118,6 +115,18 @@ impl<'a> Request<'a> {
             verdict.nat.fixed.set_if(Fix::Rport, force_rport && is_sent);
         }
         verdict
+    }
+
+    fn is_from_client(&self, next_hop: &Result<NextHop, Refusal>) -> bool {
+        match next_hop {
+            Ok(next_hop) => next_hop.from_client,
+            Err(_) => !self.table.is_backend(self.source.ip()),
+        }
+    }
+
+    /// True when the request is one of a client, in which a NAT is looked for.
+    pub fn comes_from_client(&self) -> bool {
+        self.is_from_client(&self.next_hop())
     }
 
     /// Looks for a NAT between the client and us, if that is wanted.

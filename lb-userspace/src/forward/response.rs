@@ -80,11 +80,7 @@ fn examine<'a>(
     if table.is_backend(datagram.source.ip()) {
         return None;
     }
-    let cseq = message.cseq?.value.of(datagram.payload);
-    let method = cseq
-        .rsplit(|byte| byte.is_ascii_whitespace())
-        .next()
-        .unwrap_or_default();
+    let method = cseq_method(datagram.payload, message)?;
     let policy = table.nat_policy(datagram.listener, method);
     let facts = Facts {
         bytes: datagram.payload,
@@ -93,6 +89,12 @@ fn examine<'a>(
         private: &table.private,
     };
     (!policy.detect.is_empty()).then(|| nat::examine(policy, facts))
+}
+
+/// The method in CSeq: that of the request that a response answers.
+pub(super) fn cseq_method<'a>(bytes: &'a [u8], message: &Message) -> Option<&'a [u8]> {
+    let cseq = message.cseq?.value.of(bytes);
+    cseq.rsplit(|byte| byte.is_ascii_whitespace()).next()
 }
 
 /// True when sent-by is the listener. Numbers count, not text: a peer may have written the address anew.

@@ -7,10 +7,11 @@ use super::{
     Datagram, Outcome, Table,
     own_routes::OwnRoutes,
     request::Request,
-    response::{is_own, transaction_of},
+    response::{cseq_method, is_own, transaction_of},
 };
 use crate::{
     balance::BackendIndex,
+    nat::{self, Fixes, Indicators, Policy},
     sip::{self, Message, NameAddr, Span, Uri},
     token::FlowToken,
 };
@@ -29,8 +30,21 @@ pub struct Trace {
     pub routes: Vec<RouteValue>,
     /// How a pool and a backend were looked for, when nothing else said where a request goes.
     pub choice: Option<Choice>,
+    /// What was looked for of a NAT; `None` for what a client did not send, or what never got that far.
+    pub nat: Option<NatTrace>,
     /// What decides about a response.
     pub response: Option<ResponseTrace>,
+}
+
+/// What was looked for of a NAT between a client and us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NatTrace {
+    /// What was looked for, and what is done when it is found.
+    pub policy: Policy,
+    /// The route rule whose policy it is, by its place in [`Table::routes`]; `None` for that of the listener.
+    pub rule: Option<usize>,
+    /// The indicators that match, looked for or not.
+    pub present: Indicators,
 }
 
 /// One Route value.
@@ -103,7 +117,16 @@ impl Trace {
             return trace;
         };
         match Request::new(table, listener, &datagram, &message) {
-            Some(request) => trace.request(&request, outcome),
+            Some(request) => {
+                trace.request(&request, outcome);
+                if message.via.is_some()
+                    && outcome != Outcome::OwnReplyAcked
+                    && request.comes_from_client()
+                {
+                    let method = request.method_name.of(datagram.payload);
+                    trace.nat = Some(nat_trace(table, &datagram, &message, method));
+                }
+            }
             None => {
                 let bytes = datagram.payload;
                 trace.response = message.via.map(|via| {
@@ -119,6 +142,10 @@ impl Trace {
                         }),
                     }
                 });
+                let method = cseq_method(bytes, &message);
+                trace.nat = method
+                    .filter(|_| outcome == Outcome::Response && !trace.from_backend)
+                    .map(|method| nat_trace(table, &datagram, &message, method));
             }
         }
         trace.message = Some(message);
@@ -156,6 +183,26 @@ impl Trace {
             _ => false,
         };
         self.choice = looked_for.then(|| choose(request));
+    }
+}
+
+/// The policy that holds for a client's message, and what a policy that selects everything would find.
+fn nat_trace(table: &Table, datagram: &Datagram<'_>, message: &Message, method: &[u8]) -> NatTrace {
+    let rule = table.rule(datagram.listener, method);
+    let everything = Policy {
+        detect: Indicators::ALL,
+        fix: Fixes::NONE,
+    };
+    let facts = nat::Facts {
+        bytes: datagram.payload,
+        message,
+        source: datagram.source,
+        private: &table.private,
+    };
+    NatTrace {
+        policy: table.nat_policy(datagram.listener, method),
+        rule: rule.and_then(|(place, rule)| rule.nat.map(|_| place)),
+        present: nat::examine(everything, facts).decision.matched,
     }
 }
 

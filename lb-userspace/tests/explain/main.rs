@@ -16,7 +16,9 @@ use serde_json::Value;
 const CONFIG: &str = "\
 node: { name: edge-1, secret_file: DIR/secret }
 listeners:
-  - { name: public, address: 203.0.113.10 }
+  - name: public
+    address: 203.0.113.10
+    nat: { detect: [received, contact-private, contact-port], fix: [rport, contact] }
   - { name: public6, address: '2001:db8::10' }
 pools:
   - name: switches
@@ -202,8 +204,17 @@ fn an_invite_for_programs() {
             ("/parse/via_host", "\"192.168.1.5\""),
             ("/parse/via_port", "5060"),
             ("/parse/max_forwards", "70"),
-            ("/nat/matched", "[]"),
-            ("/nat/natted", "false"),
+            (
+                "/nat/matched",
+                "[\"contact-private\",\"received\",\"contact-port\"]",
+            ),
+            ("/nat/natted", "true"),
+            ("/nat/fixed", "[\"contact\"]"),
+            ("/nat/fix", "[\"rport\",\"contact\"]"),
+            (
+                "/nat/not_looked_for",
+                "[\"via-private\",\"via-port\",\"contact-address\"]",
+            ),
             ("/route/rule", "2"),
             ("/route/pool", "\"switches\""),
             ("/route/strategy", "\"hash-call-id\""),
@@ -216,6 +227,7 @@ fn an_invite_for_programs() {
     assert_eq!(json["next_hop"], json["route"]["backend_address"]);
     let sent = sent(&json);
     assert_eq!(header(&sent, "Max-Forwards"), "69");
+    assert_eq!(header(&sent, "Contact"), "<sip:alice@198.51.100.7:40000>");
     assert!(sent.ends_with("\r\n\r\nv=0\n"), "{sent}");
     // A retransmission, and the same from a node that was just started: the same to the byte.
     assert_eq!(dir.json(CLIENT, INVITE), json);

@@ -1,5 +1,7 @@
 //! A message before and after its edits, line by line.
 
+use std::collections::HashSet;
+
 use super::printable::printable;
 use crate::{cli::output::Terminal, forward::Edits};
 
@@ -34,6 +36,7 @@ pub(super) fn render(before: &[u8], edits: &Edits, terminal: &Terminal) -> Strin
             .iter()
             .any(|line| !matches!(line, Line::Same(_)))
     };
+    let hidden = hidden(&lines);
     let mut text = String::new();
     let mut skipped = 0;
     for (at, line) in lines.iter().enumerate() {
@@ -43,7 +46,9 @@ pub(super) fn render(before: &[u8], edits: &Edits, terminal: &Terminal) -> Strin
         }
         text += &gap(skipped);
         skipped = 0;
+        let is_hidden = hidden.contains(&at);
         text += &match *line {
+            Line::Same(line) if is_hidden => format!("    {}\n", without_value(line)),
             Line::Same(line) => format!("    {}\n", shown(line)),
             Line::Old(line) => format!("  {}\n", terminal.red(&format!("- {}", shown(line)))),
             Line::New(line) => format!("  {}\n", terminal.green(&format!("+ {}", shown(line)))),
@@ -61,15 +66,36 @@ fn gap(lines: usize) -> String {
 }
 
 fn shown(line: &[u8]) -> String {
-    let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
-    let name_text = name.trim_ascii().to_ascii_lowercase();
-    if HIDDEN.contains(&&name_text[..]) {
-        return format!("{}: (not shown)", printable(name));
+    match line {
+        [] => "(empty line)".to_owned(),
+        line => printable(line),
     }
-    if line.is_empty() {
-        return "(empty line)".to_owned();
+}
+
+/// The lines whose values are not shown, with their continuation lines.
+fn hidden(lines: &[Line<'_>]) -> HashSet<usize> {
+    let mut hidden = HashSet::new();
+    for (at, line) in lines.iter().enumerate() {
+        let Line::Same(line) = line else { continue };
+        let is_fold = matches!(line.first(), Some(b' ' | b'\t'));
+        let name = name(line).to_ascii_lowercase();
+        if (is_fold && at > 0 && hidden.contains(&(at - 1))) || HIDDEN.contains(&&name[..]) {
+            hidden.insert(at);
+        }
     }
-    printable(line)
+    hidden
+}
+
+fn without_value(line: &[u8]) -> String {
+    match line.contains(&b':') && !line.starts_with(b" ") {
+        true => format!("{}: (not shown)", printable(name(line))),
+        false => "  (not shown)".to_owned(),
+    }
+}
+
+fn name(line: &[u8]) -> &[u8] {
+    let name = line.split(|byte| *byte == b':').next();
+    name.unwrap_or_default().trim_ascii()
 }
 
 /// Groups the edits by the lines that they touch. Text that is put between two lines touches none.
@@ -201,11 +227,11 @@ mod tests {
 
     #[test]
     fn what_a_client_knows_is_not_shown() {
-        let text = "a\r\nProxy-Authorization : Digest response=\"x\"\r\n";
+        let text = "a\r\nProxy-Authorization : Digest x=1,\r\n response=\"x\"\r\nb: 1\r\n";
         check(
             text,
-            &[("a", "", "b")],
-            "  - a\n  + ab\n    Proxy-Authorization : (not shown)\n",
+            &[("a", "", "b"), ("b: ", "1", "2")],
+            "  - a\n  + ab\n    Proxy-Authorization: (not shown)\n      (not shown)\n  - b: 1\n  + b: 2\n",
         );
     }
 }

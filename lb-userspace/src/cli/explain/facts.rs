@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Serialize;
 
-use super::{Edge, printable::unfolded};
+use super::{Edge, nat, printable::unfolded};
 use crate::{
     balance::{Backend, BackendIndex},
     forward::{
@@ -74,6 +74,11 @@ pub(super) struct Nat {
     /// Names of the fixes that changed something.
     pub fixed: Vec<&'static str>,
     pub natted: bool,
+    /// Names of the indicators that the policy looks for, and of the fixes that it selects.
+    pub detect: Vec<&'static str>,
+    pub fix: Vec<&'static str>,
+    /// Names of the indicators that would match if they were looked for.
+    pub not_looked_for: Vec<&'static str>,
 }
 
 /// One value of Route.
@@ -130,11 +135,7 @@ impl Explanation {
             to: here.address.to_string(),
             listener: here.name.clone(),
             parse: Parse::new(payload, trace.message.as_ref()),
-            nat: Nat {
-                matched: verdict.nat.matched.names().collect(),
-                fixed: verdict.nat.fixed.names().collect(),
-                natted: verdict.nat.is_natted(),
-            },
+            nat: Nat::new(&verdict, &trace),
             route_headers: trace
                 .routes
                 .iter()
@@ -230,6 +231,20 @@ fn max_forwards_of_response(payload: &[u8], message: &Message) -> Option<u8> {
     let mut fields = Lines::new(payload, message.headers).flatten();
     let field = fields.find(|field| field.name == Name::MaxForwards)?;
     str::from_utf8(field.value.of(payload)).ok()?.parse().ok()
+}
+
+impl Nat {
+    fn new(verdict: &Verdict, trace: &Trace) -> Self {
+        let policy = trace.nat.map(|nat| nat.policy).unwrap_or_default();
+        Self {
+            matched: verdict.nat.matched.names().collect(),
+            fixed: verdict.nat.fixed.names().collect(),
+            natted: verdict.nat.is_natted(),
+            detect: policy.detect.names().collect(),
+            fix: policy.fix.names().collect(),
+            not_looked_for: trace.nat.map(nat::others).unwrap_or_default(),
+        }
+    }
 }
 
 impl RouteHeader {

@@ -9,7 +9,7 @@ use crate::config;
 
 const CONFIG: &str = "
 node: { name: a }
-listeners: [ { name: four, address: 203.0.113.10 } ]
+listeners: [ { name: four, address: 203.0.113.10, nat: { detect: [received, sdp-private, contact-port], fix: [sdp] } } ]
 pools: [ { name: x, backends: [ { name: x1, address: '10.0.0.2:5060' } ] } ]
 ";
 
@@ -74,13 +74,14 @@ fn valid_messages_are_read_as_an_independent_reader_reads_them() {
     let mut differences = Vec::new();
     for line in lines {
         let row = names.iter().copied().zip(line).collect::<HashMap<_, _>>();
+        let bytes = fs::read(folder.join(row["file"])).unwrap();
+        let from = "198.51.100.7:40000".parse().unwrap();
+        let explanation = Explanation::new(&edge, &bytes, from, ListenerIndex(0), &mut scratch);
+        nat_is_what_was_decided(&explanation);
         if row["valid"] != "yes" {
             continue;
         }
         rows += 1;
-        let bytes = fs::read(folder.join(row["file"])).unwrap();
-        let from = "198.51.100.7:40000".parse().unwrap();
-        let explanation = Explanation::new(&edge, &bytes, from, ListenerIndex(0), &mut scratch);
         let json = serde_json::to_value(&explanation).unwrap();
         for (column, field) in COLUMNS {
             let field = match (column, row["kind"]) {
@@ -105,4 +106,14 @@ fn valid_messages_are_read_as_an_independent_reader_reads_them() {
     }
     assert!(rows > 500, "{rows}");
     assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+/// What the trace finds of those that are looked for is what the decision found.
+#[track_caller]
+fn nat_is_what_was_decided(explanation: &Explanation) {
+    let found = match explanation.trace.nat {
+        Some(nat) => nat.present.and(nat.policy.detect).names().collect(),
+        None => vec![],
+    };
+    assert_eq!(explanation.nat.matched, found);
 }

@@ -3,14 +3,15 @@
 use super::{
     Edge, diff,
     facts::Explanation,
-    hints,
+    hints, nat,
     printable::{hexadecimal, printable, unfolded},
 };
 use crate::{
     balance::SLOTS,
     cli::output::{Align, Grid, Terminal, grouped},
     forward::{Choice, OutcomeClass, ResponseTrace, RouteOwner, Scratch, Trace},
-    sip::{HeaderField, Lines, Message, Method, Span},
+    nat::Alias,
+    sip::{HeaderField, Lines, Message, Method, Span, StartLine},
 };
 
 /// All sections.
@@ -34,6 +35,7 @@ pub(super) fn text(
     text += &format!("{}\n", terminal.bold(&view.headline()));
     let sections = [
         ("Read", view.read()),
+        ("NAT", nat::section(explanation, payload)),
         ("Routing", view.routing()),
         ("Outcome", view.outcome()),
     ];
@@ -193,7 +195,15 @@ impl View<'_> {
                 Err(_) => {
                     let line = self.payload[end..].split(|byte| *byte == b'\n').next()?;
                     let number = 1 + memchr::memchr_iter(b'\n', &self.payload[..end]).count();
-                    let line = printable(line.trim_ascii_end());
+                    // Whatever it is, what a client knows is not printed.
+                    let line = match line
+                        .to_ascii_lowercase()
+                        .windows(13)
+                        .any(|name| name == b"authorization")
+                    {
+                        true => "(not shown)".to_owned(),
+                        false => printable(line.trim_ascii_end()),
+                    };
                     return Some(format!(" in line {number}: {line}"));
                 }
             }
@@ -235,6 +245,10 @@ impl View<'_> {
             grid.row([format!("Route {number}"), self.at(route.value)]);
             grid.row([String::new(), format!("{meaning}{taken}")]);
         }
+        let by_route = self.trace.routes.iter().any(|route| route.taken);
+        if self.trace.from_backend && !by_route && self.trace.choice.is_none() {
+            self.alias(grid);
+        }
         if let Some(way) = self.way_of_the_token() {
             grid.row(["goes", way]);
         }
@@ -259,6 +273,30 @@ impl View<'_> {
         } else {
             format!("{source}, at the address of backend {}", names.join(", "))
         }
+    }
+
+    /// What the fix `contact-alias` put into a Contact, come back as Request-URI.
+    fn alias(&self, grid: &mut Grid) {
+        let Some(StartLine::Request { uri, .. }) = self
+            .trace
+            .message
+            .as_ref()
+            .map(|message| message.start_line)
+        else {
+            return;
+        };
+        let Some(alias) = Alias::find(self.payload, uri) else {
+            return;
+        };
+        let token = alias.token.of(self.payload);
+        let meaning = match self.edge.table.keys.read_flow_token(token) {
+            Some(token) => format!("valid: client {}", token.client),
+            None => "not valid".to_owned(),
+        };
+        grid.row([
+            "alias",
+            &format!("{} in the Request-URI, {meaning}", self.at(alias.parameter)),
+        ]);
     }
 
     fn way_of_the_token(&self) -> Option<&'static str> {
