@@ -224,10 +224,13 @@ impl Check<'_> {
         let (at, bytes) = self.place(field.value);
         let mut rest = Some(at);
         while let Some(start) = rest {
-            // The rest of the list as a field of its own: spans come from reading only.
+            // The rest of the list as a field of its own: spans come from reading only. It may be none, when what came
+            // before decides whether a quoted string is open here and so whether a control character may be.
             let text = [b"m:", &bytes[start - at..]].concat();
-            let field = Lines::new(&text, 0).next().and_then(Result::ok);
-            let fast = field.and_then(|field| NameAddr::parse(&text, field.value));
+            let Some(Ok(field)) = Lines::new(&text, 0).next() else {
+                return;
+            };
+            let fast = NameAddr::parse(&text, field.value);
             let slow = slow::name_addr(Text {
                 at: 2,
                 bytes: &text[2..],
