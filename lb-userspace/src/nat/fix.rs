@@ -223,9 +223,11 @@ fn grow(bytes: &[u8], digits: Span, by: isize, edits: &mut Edits) -> Result<isiz
     let Some(number) = parse_number(digits.of(bytes), u32::from(u16::MAX)) else {
         return Ok(0);
     };
+    // What comes out of range was no length of this part before; a body of more than 65,535 bytes cannot be sent at all.
+    let Ok(number) = u16::try_from(number as isize + by) else {
+        return Ok(0);
+    };
     let mut text = Text::<8>::new();
-    // A body of more than 65,535 bytes cannot be sent.
-    let number = u16::try_from(number as isize + by).map_err(|_| EditsFull)?;
     text.put_number(number);
     edits.push(digits.start(), digits.len(), text.as_slice())?;
     Ok(text.len() as isize - digits.len() as isize)

@@ -299,6 +299,30 @@ fn parts_are_mended_with_their_own_lengths() {
     );
 }
 
+/// What a part says of its own length does not decide whether the message goes on.
+#[test]
+fn a_wrong_length_of_a_part_is_left_wrong_when_it_comes_out_of_range() {
+    for length in ["2", "65535", "65534"] {
+        let message = |address: &str| {
+            let part =
+                format!("c:application/sdp\r\nl:{length}\r\n\r\nv=0\r\nc=IN IP4 {address}\r\n");
+            request(
+                "h",
+                "",
+                "c:multipart/mixed;boundary=b\r\n",
+                &format!("--b\r\n{part}--b--"),
+            )
+        };
+        let (from, to) = match length {
+            "2" => ("a-long-name.example.com", "198.51.100.7"),
+            _ => ("10.9.9.9", "198.51.100.7"),
+        };
+        let (got, done) = fixed(&message(from), SOURCE, &[Fix::Sdp]);
+        assert_eq!(got, message(to));
+        assert_eq!(done, Fixes::of(&[Fix::Sdp]));
+    }
+}
+
 #[test]
 fn a_session_description_beyond_the_limits_stays_whole() {
     let message = with_sdp(&["c=IN IP4 10.0.0.1"; sip::MAX_SDP_ADDRESSES + 1].join("\r\n"));

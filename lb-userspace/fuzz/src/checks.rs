@@ -1,0 +1,310 @@
+//! What must hold for a datagram and what became of it.
+
+use std::net::SocketAddr;
+
+use lb_userspace::{
+    forward::{Action, Outcome, OutcomeClass, REPLY_GROWTH},
+    sip::{self, Message, Name, StartLine, Via},
+    token::MAGIC_COOKIE,
+};
+
+use crate::edge::Sent;
+
+impl Sent<'_> {
+    pub(crate) fn check_class(&self) {
+        let class = match self.verdict.action {
+            Action::Forward { to, .. } => {
+                self.check_forwarded(to);
+                OutcomeClass::Forward
+            }
+            Action::Reply { to } => {
+                self.check_reply(to);
+                OutcomeClass::Reply
+            }
+            Action::Drop => OutcomeClass::Drop,
+            Action::Absorb => OutcomeClass::Absorb,
+        };
+        assert_eq!(self.verdict.outcome.class(), class);
+        assert_ne!(self.verdict.outcome, Outcome::NoRoomForEdits, "{self:?}");
+    }
+
+    /// What is sent on says the same as what came, but for what a proxy has to change (RFC 3261 §16.6, §16.7).
+    fn check_forwarded(&self, to: SocketAddr) {
+        let payload = self.datagram.payload;
+        let before = read(payload);
+        let after = read(&self.bytes);
+        assert_eq!(before.fault, None, "{self:?}");
+        let is_sound = match after.start_line {
+            StartLine::Request { .. } => after.fault.is_none(),
+            // The third Via is the second one now, and is looked at for the first time.
+            StartLine::Response { .. } => matches!(after.fault, None | Some(sip::Fault::Via)),
+        };
+        assert!(
+            is_sound,
+            "{:?}
+{self:?}",
+            after.fault
+        );
+        self.same(&before, &after);
+        match before.start_line {
+            StartLine::Request { .. } => self.check_request(&before, &after, to),
+            StartLine::Response { .. } => {
+                let next = before.next_via.expect("nowhere to go without it");
+                assert_eq!(next.response_target(payload), Some(to), "{self:?}");
+                let top = after.via.expect("no fault");
+                assert_eq!(
+                    next.value.of(payload),
+                    top.value.of(&self.bytes),
+                    "{self:?}"
+                );
+            }
+        }
+    }
+
+    /// What no hop changes, and what only one that mends NAT changes.
+    fn same(&self, before: &Message, after: &Message) {
+        let (payload, bytes) = (self.datagram.payload, &self.bytes[..]);
+        match (before.start_line, after.start_line) {
+            (StartLine::Response { status: was }, StartLine::Response { status: is }) => {
+                assert_eq!(was, is);
+            }
+            (
+                StartLine::Request { name, uri, .. },
+                StartLine::Request {
+                    name: name_after,
+                    uri: uri_after,
+                    ..
+                },
+            ) => {
+                assert_eq!(name.of(payload), name_after.of(bytes));
+                let (was, is) = (uri.of(payload), uri_after.of(bytes));
+                let same = was == is || (self.mends && is_without_alias(was, is));
+                assert!(same, "Request-URI\n{self:?}");
+            }
+            _ => panic!("a request for a response\n{self:?}"),
+        }
+        let (was, is) = (Fields::of(payload), Fields::of(bytes));
+        assert!(was.kept == is.kept, "other header fields\n{self:?}");
+        assert!(is.record_routes.ends_with(&was.record_routes), "{self:?}");
+        assert!(
+            is.record_routes.len() <= was.record_routes.len() + 1,
+            "{self:?}"
+        );
+        assert!(
+            (self.mends && is.contacts.len() == was.contacts.len()) || is.contacts == was.contacts,
+            "Contact\n{self:?}"
+        );
+        if !self.marks {
+            assert!(is.marks == was.marks, "X-Validate-Fail\n{self:?}");
+        }
+        assert!(
+            is.marks.len() <= was.marks.len().max(1),
+            "X-Validate-Fail\n{self:?}"
+        );
+        self.same_body(before, after);
+    }
+
+    /// Mending changes lines of session descriptions, and how long a body is said to be.
+    fn same_body(&self, before: &Message, after: &Message) {
+        let (payload, bytes) = (self.datagram.payload, &self.bytes[..]);
+        let (was, is) = (
+            before.body.expect("no fault"),
+            after.body.expect("no fault"),
+        );
+        let (was_behind, is_behind) = (&payload[was.end()..], &bytes[is.end()..]);
+        assert!(was_behind == is_behind, "what is behind the body\n{self:?}");
+        let (was, is) = (was.of(payload), is.of(bytes));
+        if was == is {
+            return;
+        }
+        assert!(self.mends, "the body\n{self:?}");
+        let lines = |body| <[u8]>::split(body, |byte| *byte == b'\n');
+        assert_eq!(lines(was).count(), lines(is).count(), "{self:?}");
+        for (was, is) in lines(was).zip(lines(is)) {
+            let may_change = was.starts_with(b"c=")
+                || was.starts_with(b"o=")
+                || was.to_ascii_lowercase().starts_with(b"content-length")
+                || was.to_ascii_lowercase().starts_with(b"l");
+            assert!(was == is || may_change, "{}\n{self:?}", was.escape_ascii());
+        }
+    }
+
+    fn check_request(&self, before: &Message, after: &Message, to: SocketAddr) {
+        let (payload, bytes) = (self.datagram.payload, &self.bytes[..]);
+        // What follows the edits keeps its place in the 16-bit sums.
+        let growth = bytes.len() + payload.len();
+        assert!(growth.is_multiple_of(2), "parity\n{self:?}");
+        let hops = before.max_forwards.map_or(71, |hops| hops.value);
+        assert_eq!(
+            after.max_forwards.map(|hops| hops.value),
+            hops.checked_sub(1),
+            "{self:?}"
+        );
+
+        let ours = after.via.expect("no fault");
+        let listener = self.table.listeners[usize::from(self.datagram.listener.0)].address;
+        assert_eq!(ours.response_target(bytes), Some(listener), "{self:?}");
+        let theirs = self.vias().nth(1).flatten().expect("the sender's");
+        let came = before.via.expect("no fault");
+        assert_eq!(theirs.host.of(bytes), came.host.of(payload), "{self:?}");
+        let target = theirs
+            .response_target(bytes)
+            .expect("we wrote where that is");
+        assert_eq!(
+            target.ip(),
+            self.datagram.source.ip().to_canonical(),
+            "{self:?}"
+        );
+        let branch = ours.branch.map_or(&[][..], |branch| branch.of(bytes));
+        let transaction = branch.strip_prefix(MAGIC_COOKIE).unwrap_or_default();
+        let mac = ours.mac.map_or(&[][..], |mac| mac.of(bytes));
+        assert!(
+            self.table.keys.verify_via_mac(transaction, mac, target),
+            "{self:?}"
+        );
+
+        // Without a token nobody reaches anything but a pool, and the tokens are those that placeholders stand for.
+        let is_backend = self.table.backends().any(|backend| backend.address == to);
+        let is_token_end = crate::placeholders::token_ends().any(|end| end == to);
+        let allowed = match self.verdict.outcome {
+            Outcome::RequestToPool => is_backend,
+            _ => is_token_end,
+        };
+        assert!(allowed, "an open relay to {to}\n{self:?}");
+    }
+
+    /// The first value of each Via field of what is sent.
+    fn vias(&self) -> impl Iterator<Item = Option<Via>> {
+        fields(&self.bytes)
+            .filter(|field| field.name == Name::Via)
+            .map(|field| Via::parse(&self.bytes, field.value))
+    }
+
+    fn check_reply(&self, to: SocketAddr) {
+        let (payload, bytes) = (self.datagram.payload, &self.bytes[..]);
+        assert_eq!(to.ip(), self.datagram.source.ip().to_canonical());
+        assert!(
+            bytes.len() <= payload.len() + REPLY_GROWTH,
+            "too long\n{self:?}"
+        );
+        assert!(!bytes.is_empty());
+        let Ok(request) = sip::read(payload) else {
+            // CRLF or STUN.
+            return assert!(!bytes.starts_with(b"SIP"), "{self:?}");
+        };
+        let reply = read(bytes);
+        let StartLine::Response { status } = reply.start_line else {
+            panic!("a request in reply\n{self:?}");
+        };
+        assert_eq!(
+            status == 200,
+            self.verdict.outcome == Outcome::OptionsAnswered
+        );
+        let top = reply.via.expect("it was addressed by that");
+        assert_eq!(top.response_target(bytes), Some(to), "{self:?}");
+        if request.fault.is_some() {
+            return;
+        }
+        // Further Vias of a request are not read, but copied.
+        assert!(
+            matches!(reply.fault, None | Some(sip::Fault::Via)),
+            "{:?}\n{self:?}",
+            reply.fault
+        );
+        let parts = |message: &Message, bytes: &[u8]| {
+            [
+                message.call_id.map(|field| field.value),
+                message.cseq.map(|field| field.value),
+                message.from_tag(),
+                message.to_uri(),
+            ]
+            .map(|span| span.map(|span| span.of(bytes).to_vec()))
+        };
+        assert!(
+            parts(&request, payload) == parts(&reply, bytes),
+            "other facts\n{self:?}"
+        );
+        assert!(reply.to_tag().is_some(), "{self:?}");
+    }
+
+    /// What a server would answer to a request that was sent to it: its Vias, From, To, Call-ID and CSeq.
+    pub fn response(&self) -> Option<Vec<u8>> {
+        let is_request =
+            |message: &Message| matches!(message.start_line, StartLine::Request { .. });
+        sip::read(&self.bytes).ok().filter(is_request)?;
+        let mut response = b"SIP/2.0 183 Session Progress\r\n".to_vec();
+        for field in fields(&self.bytes) {
+            if matches!(
+                field.name,
+                Name::Via | Name::From | Name::To | Name::CallId | Name::Cseq
+            ) {
+                response.extend_from_slice(field.line.of(&self.bytes));
+            }
+        }
+        response.extend_from_slice(b"\r\n");
+        Some(response)
+    }
+
+    /// Where a response to what was sent on has to go.
+    pub fn client(&self) -> Option<SocketAddr> {
+        self.vias().nth(1)??.response_target(&self.bytes)
+    }
+}
+
+/// Header fields by what may become of them.
+#[derive(Default)]
+struct Fields<'a> {
+    /// These are as they came, in their order.
+    kept: Vec<&'a [u8]>,
+    record_routes: Vec<&'a [u8]>,
+    contacts: Vec<&'a [u8]>,
+    /// Those named X-Validate-Fail.
+    marks: Vec<&'a [u8]>,
+}
+
+impl<'a> Fields<'a> {
+    fn of(bytes: &'a [u8]) -> Self {
+        let mut sorted = Self::default();
+        for field in fields(bytes) {
+            let line = field.line.of(bytes);
+            match field.name {
+                Name::Via | Name::MaxForwards | Name::Route | Name::ContentLength => {}
+                Name::Contact => sorted.contacts.push(line),
+                // A blank before the number keeps a response's length even.
+                Name::Cseq => sorted.kept.push(field.value.of(bytes)),
+                _ if is_named(line, b"record-route") => sorted.record_routes.push(line),
+                _ if is_named(line, b"x-validate-fail") => sorted.marks.push(line),
+                _ => sorted.kept.push(line),
+            }
+        }
+        sorted
+    }
+}
+
+fn is_named(line: &[u8], name: &[u8]) -> bool {
+    let after = line.get(name.len());
+    line.len() > name.len()
+        && line[..name.len()].eq_ignore_ascii_case(name)
+        && matches!(after, Some(b':' | b' ' | b'\t'))
+}
+
+/// True when `is` is `was` with one parameter `lba` taken out.
+fn is_without_alias(was: &[u8], is: &[u8]) -> bool {
+    let same = was.iter().zip(is).take_while(|(was, is)| was == is).count();
+    let Some(removed) = was.len().checked_sub(is.len()) else {
+        return false;
+    };
+    // The parameter before may begin with the same letters.
+    (0..=same.min(is.len())).any(|at| {
+        was[at..].to_ascii_lowercase().starts_with(b";lba") && was[at + removed..] == is[at..]
+    })
+}
+
+fn read(bytes: &[u8]) -> Message {
+    sip::read(bytes).unwrap_or_else(|_| panic!("not SIP: {}", bytes.escape_ascii()))
+}
+
+fn fields(bytes: &[u8]) -> impl Iterator<Item = sip::HeaderField> {
+    let headers = sip::read(bytes).map_or(bytes.len(), |message| message.headers);
+    sip::Lines::new(bytes, headers).flatten()
+}
