@@ -3,6 +3,7 @@
 
 #[path = "../../tests/parsers/agree.rs"]
 pub mod agree;
+mod checks;
 pub mod edge;
 #[path = "../../tests/parsers/messages.rs"]
 pub mod messages;
