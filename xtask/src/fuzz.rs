@@ -13,7 +13,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::cmd;
+use crate::{
+    cmd,
+    setup::{self, Parts},
+};
 
 const HELP: &str = "\
 Builds the fuzz targets in lb-userspace/fuzz and runs them.
@@ -111,7 +114,9 @@ pub fn main(arguments: &[String]) -> Result<()> {
     if cmd::wants_help(arguments, HELP) {
         return Ok(());
     }
-    run(&Options::parse(arguments)?)
+    let options = Options::parse(arguments)?;
+    setup::ensure(Parts::FUZZ)?;
+    run(&options)
 }
 
 /// Builds all targets and runs those that are wanted, also after one has found something.

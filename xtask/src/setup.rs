@@ -42,6 +42,8 @@ pub struct Parts {
     pub labs: bool,
     /// What counts instructions.
     pub bench: bool,
+    /// What libFuzzer is compiled with.
+    pub fuzz: bool,
 }
 
 impl Parts {
@@ -50,10 +52,12 @@ impl Parts {
         check: false,
         labs: false,
         bench: false,
+        fuzz: false,
     };
-    /// To compile and lint.
+    /// To compile and lint, fuzz targets among the rest.
     pub const CHECK: Parts = Parts {
         check: true,
+        fuzz: true,
         ..Parts::BUILD
     };
     /// To compile and run labs.
@@ -66,11 +70,17 @@ impl Parts {
         bench: true,
         ..Parts::BUILD
     };
+    /// To compile and run fuzz targets.
+    pub const FUZZ: Parts = Parts {
+        fuzz: true,
+        ..Parts::BUILD
+    };
     /// All.
     pub const ALL: Parts = Parts {
         check: true,
         labs: true,
         bench: true,
+        fuzz: true,
     };
 }
 

@@ -72,6 +72,7 @@ pub fn main(arguments: &[String]) -> Result<()> {
     let compiler = setup::ensure(Parts {
         check: !options.no_check,
         labs: !options.no_labs,
+        fuzz: !options.no_check || !options.no_fuzz,
         ..Parts::BUILD
     })?;
     build::xdp_program(&compiler)?;

@@ -137,14 +137,18 @@ const BENCH: &[Need] = &[Need::program(
     "valgrind",
 )];
 
+const FUZZ: &[Need] = &[Need::program("c++", "compiles libFuzzer", "g++", "gcc-c++")];
+
 /// What is not there.
 pub fn missing(parts: Parts) -> Vec<&'static Need> {
     let labs = if parts.labs { LABS } else { &[] };
     let bench = if parts.bench { BENCH } else { &[] };
+    let fuzz = if parts.fuzz { FUZZ } else { &[] };
     BUILD
         .iter()
         .chain(labs)
         .chain(bench)
+        .chain(fuzz)
         .filter(|need| !need.is_there())
         .collect()
 }
