@@ -1,14 +1,15 @@
 //! Whatever arrives, from whomever: see `edge.rs` for what is asserted.
 //!
 //! The input is a byte each for configuration, source and listener, and the datagram, with placeholders for what is
-//! signed (`placeholders.rs`). A request that is sent on is answered, and the answer has to come back to its client.
+//! signed (`placeholders.rs`). A request that is sent on is answered, and the answer has to come back to its
+//! client; so has a request to a Contact that got an alias.
 
 #![no_main]
 
-use std::cell::RefCell;
+use std::{cell::RefCell, net::SocketAddr};
 
 use lb_fuzz::{
-    edge::{Edge, SOURCES},
+    edge::{self, Edge},
     placeholders,
 };
 use lb_userspace::forward::{Action, Datagram, ListenerIndex, Outcome};
@@ -22,9 +23,7 @@ fuzz_target!(|input: &[u8]| {
     let [configuration, source, listener, payload @ ..] = input else {
         return;
     };
-    let source = SOURCES[usize::from(*source) % SOURCES.len()]
-        .parse::<std::net::SocketAddr>()
-        .expect("an address");
+    let source = edge::source(*source);
     let listener = match listener % 4 {
         // Mostly that of its family.
         0 | 1 => u16::from(source.is_ipv6()),
@@ -46,23 +45,40 @@ fuzz_target!(|input: &[u8]| {
         let Action::Forward { to, .. } = sent.verdict.action else {
             return;
         };
-        let (Some(response), Some(client)) = (sent.response(), sent.client()) else {
-            return;
-        };
-        let answer = Datagram {
-            payload: &response,
-            source: to,
-            ..datagram
-        };
-        let back = edge.send(*configuration, answer);
-        assert_eq!(
-            back.verdict.outcome,
-            Outcome::Response,
-            "{back:?}\nto\n{sent:?}"
-        );
-        assert!(
-            matches!(back.verdict.action, Action::Forward { to, .. } if to == client),
-            "{back:?}\nto\n{sent:?}"
-        );
+        if let (Some(response), Some(client)) = (sent.response(), sent.client()) {
+            let answer = Datagram {
+                payload: &response,
+                source: to,
+                ..datagram
+            };
+            let back = edge.send(*configuration, answer);
+            assert_eq!(
+                back.verdict.outcome,
+                Outcome::Response,
+                "{back:?}\nto\n{sent:?}"
+            );
+            assert!(
+                matches!(back.verdict.action, Action::Forward { to, .. } if to == client),
+                "{back:?}\nto\n{sent:?}"
+            );
+        }
+        if let Some((request, uri)) = sent.call_back() {
+            let request = Datagram {
+                payload: &request,
+                source: to,
+                ..datagram
+            };
+            let back = edge.send(*configuration, request);
+            let client = SocketAddr::new(source.ip().to_canonical(), source.port());
+            assert!(
+                matches!(back.verdict.action, Action::Forward { to, .. } if to == client),
+                "{back:?}\nafter\n{sent:?}"
+            );
+            assert_eq!(
+                back.request_uri(),
+                Some(&uri[..]),
+                "{back:?}\nafter\n{sent:?}"
+            );
+        }
     });
 });

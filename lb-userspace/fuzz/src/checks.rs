@@ -4,11 +4,14 @@ use std::net::SocketAddr;
 
 use lb_userspace::{
     forward::{Action, Outcome, OutcomeClass, REPLY_GROWTH},
-    sip::{self, Message, Name, StartLine, Via},
+    sip::{self, Message, Name, NameAddr, StartLine, Via},
     token::MAGIC_COOKIE,
 };
 
-use crate::edge::Sent;
+use crate::{
+    edge::{Sent, sources},
+    placeholders::token_ends,
+};
 
 impl Sent<'_> {
     pub(crate) fn check_class(&self) {
@@ -163,9 +166,10 @@ impl Sent<'_> {
             "{self:?}"
         );
 
-        // Without a token nobody reaches anything but a pool, and the tokens are those that placeholders stand for.
+        // Without a token nobody reaches anything but a pool. The tokens are those that placeholders stand for, and aliases
+        // of those who sent something.
         let is_backend = self.table.backends().any(|backend| backend.address == to);
-        let is_token_end = crate::placeholders::token_ends().any(|end| end == to);
+        let is_token_end = token_ends().chain(sources()).any(|end| end == to);
         let allowed = match self.verdict.outcome {
             Outcome::RequestToPool => is_backend,
             _ => is_token_end,
@@ -245,11 +249,46 @@ impl Sent<'_> {
         Some(response)
     }
 
+    /// When a Contact got an alias: what a server sends to it in the dialog, and the URI that the client has to find then,
+    /// its own.
+    pub fn call_back(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        let contact = |bytes: &[u8]| {
+            let field = fields(bytes).find(|field| field.name == Name::Contact)?;
+            Some(NameAddr::parse(bytes, field.value)?.uri.of(bytes).to_vec())
+        };
+        let written = contact(self.datagram.payload)?;
+        let aliased = contact(&self.bytes)?;
+        let has_alias = aliased.len() >= written.len() + b";lba=".len() + SHORTEST_TOKEN;
+        let is_uri = |byte: &u8| byte.is_ascii_graphic() && !b"<>\"".contains(byte);
+        let is_for_pool = self.verdict.outcome == Outcome::RequestToPool;
+        if !is_for_pool || !has_alias || !aliased.iter().all(is_uri) {
+            return None;
+        }
+        let request = [
+            b"BYE ",
+            &aliased[..],
+            b" SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bKx\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:c@d>;tag=2\r\n\
+              Call-ID: c\r\nCSeq: 1 BYE\r\n\r\n",
+        ];
+        Some((request.concat(), written))
+    }
+
+    /// The Request-URI of what is sent.
+    pub fn request_uri(&self) -> Option<&[u8]> {
+        match sip::read(&self.bytes).ok()?.start_line {
+            StartLine::Request { uri, .. } => Some(uri.of(&self.bytes)),
+            StartLine::Response { .. } => None,
+        }
+    }
+
     /// Where a response to what was sent on has to go.
     pub fn client(&self) -> Option<SocketAddr> {
         self.vias().nth(1)??.response_target(&self.bytes)
     }
 }
+
+/// A flow token of IPv4 addresses.
+const SHORTEST_TOKEN: usize = 28;
 
 /// Header fields by what may become of them.
 #[derive(Default)]

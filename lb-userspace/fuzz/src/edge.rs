@@ -1,6 +1,6 @@
 //! An edge, and what must hold for every datagram that it gets.
 
-use std::rc::Rc;
+use std::{net::SocketAddr, rc::Rc};
 
 use lb_userspace::{
     checksum, config,
@@ -11,7 +11,7 @@ use lb_userspace::{
 const SECRET: &[u8] = b"the secret of the fuzzers";
 
 /// Addresses that datagrams come from: clients, backends, and our own.
-pub const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 8] = [
     "198.51.100.7:40000",
     "10.0.0.11:5060",
     "[2001:db8:1::7]:40000",
@@ -21,6 +21,20 @@ pub const SOURCES: [&str; 8] = [
     "203.0.113.10:5060",
     "192.168.1.5:5060",
 ];
+
+/// Addresses that datagrams come from.
+pub fn sources() -> impl Iterator<Item = SocketAddr> {
+    SOURCES.iter().map(|source| {
+        let source = source.parse::<SocketAddr>().expect("an address");
+        SocketAddr::new(source.ip().to_canonical(), source.port())
+    })
+}
+
+/// The source that a byte of the input chooses.
+pub fn source(choice: u8) -> SocketAddr {
+    let source = SOURCES[usize::from(choice) % SOURCES.len()];
+    source.parse().expect("an address")
+}
 
 /// What is in front of the pools and routes of every configuration.
 const HEAD: &str = "
