@@ -21,6 +21,8 @@ pub enum Shape {
     TwoArmed,
     /// One interface for everything, and a router between it and everybody else.
     OneArmed,
+    /// As [`Shape::TwoArmed`], but the client is at home: behind a router that masquerades it, IPv4 alone.
+    Home,
 }
 
 /// IP version.
@@ -56,7 +58,7 @@ pub struct Lab {
     pub edge: Host,
     /// Where the SIP servers run, one address each.
     pub servers: Host,
-    /// Joins the three in a one-armed lab.
+    /// Joins the three in a one-armed lab, and masquerades the client in one with a home.
     pub router: Option<Host>,
     /// The edge's interfaces.
     pub interfaces: Vec<String>,
@@ -88,11 +90,11 @@ impl Lab {
             client: host("client")?,
             edge: host("edge")?,
             servers: host("servers")?,
-            router: (shape == Shape::OneArmed)
+            router: (shape != Shape::TwoArmed)
                 .then(|| host("router"))
                 .transpose()?,
             interfaces: match shape {
-                Shape::TwoArmed => vec!["outside".into(), "inside".into()],
+                Shape::TwoArmed | Shape::Home => vec!["outside".into(), "inside".into()],
                 Shape::OneArmed => vec!["eth0".into()],
             },
             dir,
@@ -125,6 +127,14 @@ impl Lab {
 
     /// The client's address.
     pub fn client_address(&self, family: Family) -> IpAddr {
+        match self.shape {
+            Shape::Home => pick(family, [192, 168, 1, 2], 3, 2),
+            _ => self.visible_address(family),
+        }
+    }
+
+    /// The address that others see the client at.
+    pub fn visible_address(&self, family: Family) -> IpAddr {
         pick(family, [198, 51, 100, 2], 1, 2)
     }
 
@@ -170,16 +180,24 @@ impl Lab {
         let Prefixes {
             client, servers, ..
         } = &prefixes;
-        match &self.router {
-            None => {
-                self.cable((&self.client, "eth0"), (&self.edge, "outside"))?;
-                self.cable((&self.servers, "eth0"), (&self.edge, "inside"))?;
-                self.edge
-                    .addresses("outside", &["198.51.100.1/24", "2001:db8:1::1/64"])?;
-                self.edge
-                    .addresses("inside", &["10.0.0.1/24", "2001:db8::1/64"])?;
+        let two_arms = |(outside, name): (&Host, &str)| {
+            self.cable((outside, name), (&self.edge, "outside"))?;
+            self.cable((&self.servers, "eth0"), (&self.edge, "inside"))?;
+            self.edge
+                .addresses("outside", &["198.51.100.1/24", "2001:db8:1::1/64"])?;
+            self.edge
+                .addresses("inside", &["10.0.0.1/24", "2001:db8::1/64"])
+        };
+        let mut gateways = ["198.51.100.1", "2001:db8:1::1"];
+        match (&self.router, self.shape) {
+            (None, _) => two_arms((&self.client, "eth0"))?,
+            (Some(router), Shape::Home) => {
+                self.cable((&self.client, "eth0"), (router, "client"))?;
+                two_arms((router, "edge"))?;
+                gateways = ["192.168.1.1", "2001:db8:3::1"];
+                self.masquerade(router)?;
             }
-            Some(router) => {
+            (Some(router), _) => {
                 self.cable((&self.client, "eth0"), (router, "client"))?;
                 self.cable((&self.servers, "eth0"), (router, "servers"))?;
                 self.cable((&self.edge, "eth0"), (router, "edge"))?;
@@ -199,10 +217,31 @@ impl Lab {
         self.edge.addresses("lo", &prefixes.vips)?;
         self.client.addresses("eth0", client)?;
         self.servers.addresses("eth0", servers)?;
-        self.client.ip("route add default via 198.51.100.1")?;
-        self.client.ip("route add default via 2001:db8:1::1")?;
+        for gateway in gateways {
+            self.client
+                .ip(&format!("route add default via {gateway}"))?;
+        }
         self.servers.ip("route add default via 10.0.0.1")?;
         self.servers.ip("route add default via 2001:db8::1")?;
+        Ok(())
+    }
+
+    /// What a router at home does: the client leaves from its address, and from ports of its choice.
+    fn masquerade(&self, router: &Host) -> Result<()> {
+        router.sysctl("ipv4/ip_forward", "1")?;
+        router.addresses("client", &["192.168.1.1/24", "2001:db8:3::1/64"])?;
+        let visible = self.visible_address(Family::V4);
+        router.addresses("edge", &[format!("{visible}/24")])?;
+        router.ip("route add default via 198.51.100.1")?;
+        router.run("nft", "add table ip home")?;
+        router.run(
+            "nft",
+            "add chain ip home out { type nat hook postrouting priority srcnat ; }",
+        )?;
+        router.run(
+            "nft",
+            "add rule ip home out oifname edge meta l4proto udp masquerade to :40000-49999",
+        )?;
         Ok(())
     }
 

@@ -7,13 +7,16 @@
 //! one-armed      client ------- [router] ------- servers
 //!                                   |
 //!                                  eth0 [edge] VIP on lo
+//!
+//! home           client ------------- [router] ------------- outside [edge] inside ------ servers
+//!                192.168.1.2          masquerades as 198.51.100.2
 //! ```
 //!
 //! Each host is a namespace `siplb-PID-NAME`, so two labs can exist at a time, and what a killed one left behind is
 //! recognised by its dead PID and removed when the next one starts. A lab cleans up when it is dropped, also by a
 //! panic. Everything that runs in it writes into files in [`Lab::dir`].
 //!
-//! Needs root, iproute2, ethtool, SIPp and tshark: [`can_run`] says whether a test can go on.
+//! Needs root, iproute2, nftables, ethtool, SIPp and tshark: [`can_run`] says whether a test can go on.
 
 #![forbid(unsafe_code)]
 
@@ -43,7 +46,7 @@ pub fn can_run() -> bool {
     let problem = if !rustix::process::geteuid().is_root() {
         Some("not root".to_string())
     } else {
-        ["ip", "ethtool", "sipp", "tshark", "taskset"]
+        ["ip", "ethtool", "nft", "sipp", "tshark", "taskset"]
             .iter()
             .find(|tool| which(tool).is_none())
             .map(|tool| format!("{tool} is not installed"))

@@ -51,6 +51,8 @@ pub struct Options {
     /// Weight of each backend, which are the lab's first servers. Its name is `sip1`, with more than one family
     /// `sip1-v4`.
     pub weights: Vec<u16>,
+    /// `nat` of every listener, as it stands in the configuration; none when empty.
+    pub nat: String,
 }
 
 impl Options {
@@ -60,6 +62,7 @@ impl Options {
             data_path,
             families: vec![Family::V4, Family::V6],
             weights: vec![1; 3],
+            nat: String::new(),
         }
     }
 
@@ -94,9 +97,13 @@ impl Options {
         text.push_str("listeners:\n");
         for family in &self.families {
             let (name, vip) = (name_of(*family), lab.vip(*family));
+            let nat = match self.nat.as_str() {
+                "" => String::new(),
+                nat => format!(", nat: {nat}"),
+            };
             let _ = writeln!(
                 text,
-                "  - {{ name: public-{name}, address: {:?}, port: {} }}",
+                "  - {{ name: public-{name}, address: {:?}, port: {}{nat} }}",
                 vip.ip().to_string(),
                 vip.port()
             );

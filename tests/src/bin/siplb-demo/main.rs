@@ -95,13 +95,14 @@ fn demo(arguments: &Arguments) -> Result<bool> {
         WEIGHTS.len()
     );
     let mut lab = Lab::new(Shape::TwoArmed, QUEUES)?;
+    let data_path = match arguments.socket {
+        true => DataPath::Socket,
+        false => DataPath::Auto,
+    };
     let options = Options {
-        data_path: match arguments.socket {
-            true => DataPath::Socket,
-            false => DataPath::Auto,
-        },
         families: vec![Family::V4],
         weights: WEIGHTS.to_vec(),
+        ..Options::new(data_path)
     };
     println!("Starting siplb and the SIP servers");
     let mut siplb = Siplb::start(&lab, &options)?;
