@@ -5,6 +5,7 @@
 
 use super::{
     HeaderField, Lines, Name, Span,
+    block::{LineEnds, find},
     chars::{is_token, parse_number, skip_lws, skip_while},
     name_addr::RawParameter,
 };
@@ -69,8 +70,7 @@ impl Sdp {
         let mut sdp = Self::default();
         match MediaType::read(bytes, content_type) {
             MediaType::Sdp => {
-                let mut lines = MAX_SDP_LINES;
-                sdp.description(bytes, body.start(), body.end(), None, &mut lines);
+                sdp.description(bytes, body.start(), body.end(), None);
             }
             MediaType::Multipart(boundary) => sdp.parts(bytes, body, boundary),
             MediaType::Other => {}
@@ -84,14 +84,7 @@ impl Sdp {
     }
 
     /// Reads a session description at `start..end`.
-    fn description(
-        &mut self,
-        bytes: &[u8],
-        start: usize,
-        end: usize,
-        length: Option<Span>,
-        lines: &mut usize,
-    ) {
+    fn description(&mut self, bytes: &[u8], start: usize, end: usize, length: Option<Span>) {
         let bytes = bytes.get(..end).unwrap_or_default();
         if bytes.get(start..start + 2) != Some(b"v=") {
             return;
@@ -100,23 +93,22 @@ impl Sdp {
             *slot = length;
         }
         let mut level = SdpLine::Session;
+        let mut lines = LineEnds::new(bytes, start);
         let mut position = start;
-        while position < end {
-            let rest = &bytes[position..];
-            let line_end = memchr::memchr(b'\n', rest).map_or(end, |length| position + length);
-            match rest {
-                [b'c', b'=', ..] => self.address(bytes, level, position + 2, line_end),
+        for _ in 0..MAX_SDP_LINES {
+            let line = lines.next(position);
+            match bytes[position..line.content] {
+                [b'c', b'=', ..] => self.address(bytes, level, position + 2, line.content),
                 [b'm', b'=', ..] => level = SdpLine::Media,
-                [b'o', b'=', ..] => self.origin(bytes, position + 2, line_end),
+                [b'o', b'=', ..] => self.origin(bytes, position + 2, line.content),
                 _ => {}
             }
-            position = line_end + 1;
-            *lines -= 1;
-            if *lines == 0 {
-                self.is_beyond_limits |= position < end;
+            position = line.next;
+            if position >= end {
                 break;
             }
         }
+        self.is_beyond_limits |= position < end;
         self.descriptions += 1;
     }
 
@@ -145,21 +137,20 @@ impl Sdp {
             [a, b, b'6'] if [*a, *b].eq_ignore_ascii_case(b"IP") => true,
             _ => return,
         };
-        let length = text
-            .iter()
-            .position(|byte| matches!(byte, b'/' | b' '))
-            .unwrap_or(text.len());
-        if ![*i, *n].eq_ignore_ascii_case(b"IN") || length == 0 {
+        let start = end - text.len();
+        let text_end = find(bytes, start, end, |block| {
+            block.is(b'/').or(block.is(b' ')).bits()
+        });
+        if ![*i, *n].eq_ignore_ascii_case(b"IN") || text_end == start {
             return;
         }
-        let start = end - text.len();
         match self.addresses.get_mut(usize::from(self.len)) {
             Some(slot) => {
                 *slot = SdpAddress {
                     line,
                     description: self.descriptions,
                     is_ipv6,
-                    text: Span::new(start, start + length),
+                    text: Span::new(start, text_end),
                 };
                 self.len += 1;
             }
@@ -224,8 +215,7 @@ impl Sdp {
         if let MediaType::Sdp = MediaType::read(bytes, content_type) {
             let length =
                 length.filter(|value| parse_number(value.of(bytes), u32::from(u16::MAX)).is_some());
-            let mut lines = MAX_SDP_LINES;
-            self.description(bytes, body, end, length, &mut lines);
+            self.description(bytes, body, end, length);
         }
     }
 }
