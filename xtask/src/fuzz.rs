@@ -21,13 +21,15 @@ use crate::{
 const HELP: &str = "\
 Builds the fuzz targets in lb-userspace/fuzz and runs them.
 
-Usage: cargo xtask fuzz [TARGET...] [--seconds N | --runs N] [--jobs N] [--max-len N]
+Usage: cargo xtask fuzz [TARGET...] [--seconds N | --runs N] [--jobs N] [--max-len N] [-- FLAGS OF LIBFUZZER]
 
   TARGET       parse, forward, edit; all of them by default
   --seconds N  how long each runs; 20 by default
   --runs N     how many inputs each tries instead
   --jobs N     how many run at a time; by default one a core
   --max-len N  longest input in bytes; 2000 by default
+  -- ...       for libFuzzer; `-use_counters=0 -entropic=0 -reduce_inputs=0` doubles the speed of long runs, where what
+               the counters of loops would teach has been learnt
 
 They start from the messages in lb-userspace/tests/data, those that SIPLB_CORPUS names or that lie beside the checkout at
 ../shared/corpus, and what earlier runs found worth keeping (lb-userspace/fuzz/corpus). An input that breaks an assertion is
@@ -60,6 +62,7 @@ pub struct Options {
     limit: Limit,
     jobs: usize,
     max_len: usize,
+    flags: Vec<String>,
 }
 
 /// When a target has done enough.
@@ -76,6 +79,7 @@ impl Default for Options {
             limit: Limit::Seconds(20),
             jobs: thread::available_parallelism().map_or(1, usize::from),
             max_len: 2000,
+            flags: Vec::new(),
         }
     }
 }
@@ -86,6 +90,10 @@ impl Options {
         let mut targets = Vec::new();
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
+            if argument == "--" {
+                options.flags = arguments.by_ref().cloned().collect();
+                break;
+            }
             let mut number = || -> Result<u64> {
                 arguments
                     .next()
@@ -227,6 +235,7 @@ impl Run {
         });
         // No datagram costs a millisecond: ten seconds are a loop without end, on the slowest of machines.
         command.args(["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"]);
+        command.args(&options.flags);
         command
             .stdin(Stdio::null())
             .stdout(file.try_clone().context("sharing the log")?)
@@ -307,8 +316,18 @@ mod tests {
 
     #[test]
     fn arguments_name_targets_and_limits() {
-        let options = parse(&["edit", "--runs", "7", "--jobs", "3"]).expect("valid");
+        let options = parse(&[
+            "edit",
+            "--runs",
+            "7",
+            "--jobs",
+            "3",
+            "--",
+            "-close_fd_mask=3",
+        ])
+        .expect("valid");
         assert_eq!(options.targets, ["edit"]);
+        assert_eq!(options.flags, ["-close_fd_mask=3"]);
         assert_eq!((options.limit, options.jobs), (Limit::Runs(7), 3));
         assert_eq!(parse(&[]).expect("valid").targets, TARGETS);
         for wrong in [&["edits"][..], &["--runs"], &["--seconds", "x"]] {
