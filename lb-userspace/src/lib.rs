@@ -26,6 +26,7 @@ pub mod stats;
 #[cfg(feature = "node")]
 pub mod sys;
 pub mod token;
+pub mod validate;
 #[cfg(feature = "node")]
 pub mod worker;
 
