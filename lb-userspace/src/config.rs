@@ -21,7 +21,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use crate::{nat, token::Keys};
+use crate::{nat, token::Keys, validate::Validate};
 
 /// Where the configuration is looked for when the command line does not say.
 pub const DEFAULT_PATH: &str = "/etc/siplb/siplb.yaml";
@@ -157,6 +157,9 @@ pub struct Listener {
     /// `nat`: `detect`, the indicators of far-end NAT that are looked for, and `fix`, what is done when one matches;
     /// default none.
     pub nat: nat::Policy,
+    /// `validate`: what becomes of requests from outside that are not well-formed; default off. Either a mode alone,
+    /// with all checks, or `mode` and `checks`.
+    pub validate: Option<Validate>,
 }
 
 /// `pools[]`: backends that share calls.

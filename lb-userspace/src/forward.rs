@@ -25,7 +25,7 @@ pub use trace::{Choice, NatTrace, ResponseTrace, RouteOwner, RouteValue, Trace};
 
 use std::net::SocketAddr;
 
-use crate::{balance::BackendIndex, nat, sip};
+use crate::{balance::BackendIndex, nat, sip, validate::Reason};
 
 /// One UDP datagram as it arrived.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +45,8 @@ pub struct Scratch {
     pub edits: Edits,
     /// The message to send when the verdict is [`Action::Reply`].
     pub reply: Vec<u8>,
+    /// Why the request is not well-formed, when its listener validates: refused for it or marked, see the verdict.
+    pub invalid: Option<Reason>,
 }
 
 impl Scratch {
@@ -53,12 +55,14 @@ impl Scratch {
         Self {
             edits: Edits::new(),
             reply: Vec::with_capacity(usize::from(u16::MAX) + REPLY_GROWTH),
+            invalid: None,
         }
     }
 
     fn clear(&mut self) {
         self.edits.clear();
         self.reply.clear();
+        self.invalid = None;
     }
 }
 

@@ -21,7 +21,7 @@ use lb_common::decode::{Decoded, Udp, decode};
 use crate::{
     afxdp::{Receiver, Sender, TxPool, frame, program::Gates},
     control::next_hops::{Miss, NextHop, NextHops},
-    forward::{Action, Datagram, Edits, Listener, ListenerIndex, Scratch, Table, forward},
+    forward::{Action, Datagram, Edits, Listener, ListenerIndex, Scratch, Table, Verdict, forward},
     kernel_socket::KernelSocket,
     stats::{Counter, WorkerStats},
     sys::{
@@ -269,8 +269,7 @@ fn handle_frame(
         listener,
     };
     let verdict = forward(table, &datagram, scratch);
-    way_out.stats.outcome(verdict.outcome);
-    way_out.stats.nat(verdict.nat);
+    way_out.count(&verdict, scratch);
     match verdict.action {
         Action::Forward {
             to,
@@ -327,8 +326,7 @@ fn drain_kernel_socket(
             listener: index,
         };
         let verdict = forward(table, &datagram, scratch);
-        way_out.stats.outcome(verdict.outcome);
-        way_out.stats.nat(verdict.nat);
+        way_out.count(&verdict, scratch);
         match verdict.action {
             Action::Forward {
                 to,
@@ -426,6 +424,14 @@ impl WayOut {
     fn begin(&mut self) {
         if let Some(next_hops) = &mut self.next_hops {
             next_hops.load();
+        }
+    }
+
+    fn count(&self, verdict: &Verdict, scratch: &Scratch) {
+        self.stats.outcome(verdict.outcome);
+        self.stats.nat(verdict.nat);
+        if let Some(reason) = scratch.invalid {
+            self.stats.invalid(reason);
         }
     }
 

@@ -179,6 +179,8 @@ fn check_prints_json() {
         ("/valid", "true"),
         ("/node", "\"edge-1\""),
         ("/listeners/1/address", "\"10.0.0.1:5080\""),
+        ("/listeners/1/validate/mode", "\"off\""),
+        ("/listeners/1/validate/checks", "[]"),
         ("/pools/0/strategy", "\"hash-call-id\""),
         ("/pools/0/backends/0/weight", "2"),
         ("/pools/1/backends/0/slots", "65536"),
@@ -201,6 +203,30 @@ fn check_prints_json() {
             .unwrap_or_else(|| panic!("no {pointer}"));
         assert_eq!(found.to_string(), value, "{pointer}");
     }
+}
+
+#[test]
+fn check_says_what_is_validated() {
+    let dir = Dir::new("validate");
+    let config = CONFIG.replace("DIR", &dir.path(""));
+    let validate = "port: 5080, validate: { mode: header, checks: [sdp, from] }";
+    assert!(config.contains("port: 5080"));
+    let config = config.replace("port: 5080", validate);
+    let config = config.replace("203.0.113.10", "203.0.113.10, validate: reply");
+    dir.write("siplb.yaml", &config);
+    let text = String::from_utf8(dir.siplb(&["check"]).stdout).unwrap();
+    let wanted = "
+Validation (requests from outside that are not well-formed)
+  public  reply: 400 with the reason               all checks
+  inside  header: X-Validate-Fail with the reason  from, sdp
+
+Pool switches
+";
+    assert!(text.contains(wanted), "{text}");
+    let output = dir.siplb(&["check", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let found = json.pointer("/listeners/1/validate").unwrap().to_string();
+    assert_eq!(found, r#"{"checks":["from","sdp"],"mode":"header"}"#);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use lb_userspace::{
     forward::Outcome,
     nat::{Fix, Indicator},
     stats::Counter,
+    validate::{Check, Reason},
 };
 
 fn readme() -> String {
@@ -67,6 +68,34 @@ fn worker_counters() {
 }
 
 #[test]
+fn reasons_of_validation() {
+    let known = Reason::ALL.map(Reason::name);
+    let readme = readme();
+    let table = readme
+        .split("| reason | check |")
+        .nth(1)
+        .unwrap()
+        .split("\n\n")
+        .next()
+        .unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| `"));
+    let mut documented = Vec::new();
+    for row in rows {
+        let cells = row.split('|').map(str::trim).collect::<Vec<_>>();
+        for name in cells[1].split(", ").map(|name| name.trim_matches('`')) {
+            documented.push(name);
+            let reason = Reason::ALL.into_iter().find(|reason| reason.name() == name);
+            let check = reason.map(|reason| reason.check().map_or("always", Check::name));
+            assert_eq!(check, Some(cells[2].trim_matches('`')), "{name}");
+        }
+    }
+    check(&known, &documented);
+    for counter in Counter::ALL.map(Counter::name) {
+        assert!(!known.contains(&counter), "{counter} is counted twice");
+    }
+}
+
+#[test]
 fn outcomes() {
     let known = Outcome::ALL.map(Outcome::name);
     check(
@@ -90,6 +119,10 @@ fn configuration_keys() {
         ("node", "node: { unknown_key: 1 }"),
         ("datapath", "datapath: { unknown_key: 1 }"),
         ("listeners[]", "listeners: [ { unknown_key: 1 } ]"),
+        (
+            "listeners[].validate",
+            "listeners: [ { validate: { unknown_key: 1 } } ]",
+        ),
         ("pools[]", "pools: [ { unknown_key: 1 } ]"),
         (
             "pools[].backends[]",

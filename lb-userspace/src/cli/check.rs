@@ -13,6 +13,7 @@ use crate::{
     config::{self, Config, Mode, RouteConfig, WantedAttach, ZeroCopy},
     forward::Table,
     nat::Policy,
+    validate::{self, Check},
 };
 
 pub(super) fn check(path: &Path, json: bool, output: &Output) -> Result<(), Failure> {
@@ -48,12 +49,19 @@ struct ListenerMeaning {
     name: String,
     address: String,
     nat: NatMeaning,
+    validate: ValidateMeaning,
 }
 
 #[derive(Debug, Serialize)]
 struct NatMeaning {
     detect: Vec<&'static str>,
     fix: Vec<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+struct ValidateMeaning {
+    mode: &'static str,
+    checks: Vec<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -103,6 +111,17 @@ impl Meaning {
             name: listener.name.clone(),
             address: listener.address.to_string(),
             nat: NatMeaning::new(listener.nat),
+            validate: ValidateMeaning {
+                mode: listener
+                    .validate
+                    .map_or("off", |validate| validate.mode.name()),
+                checks: listener
+                    .validate
+                    .iter()
+                    .flat_map(|validate| validate.checks.iter())
+                    .map(Check::name)
+                    .collect(),
+            },
         });
         let pools = config.pools.iter().zip(&table.pools).map(|(text, pool)| {
             let shares = pool
@@ -189,6 +208,7 @@ impl Meaning {
             grid.row([&listener.name, &listener.address]);
         }
         text += &grid.render("  ");
+        text += &validation(config, heading);
 
         for pool in &self.pools {
             text += &heading(&format!("Pool {}", pool.name));
@@ -283,6 +303,34 @@ fn node(config: &Config) -> Grid {
     ]);
     grid.row(["statistics", &config.stats.file.display().to_string()]);
     grid
+}
+
+/// Nothing when no listener validates.
+fn validation(config: &Config, heading: impl Fn(&str) -> String) -> String {
+    let mut grid = Grid::new(&[Align::Left, Align::Left, Align::Left]);
+    let mut any = false;
+    for listener in &config.listeners {
+        let Some(validate) = listener.validate else {
+            continue;
+        };
+        any = true;
+        let mode = match validate.mode {
+            validate::Mode::Reply => "reply: 400 with the reason",
+            validate::Mode::Header => "header: X-Validate-Fail with the reason",
+        };
+        let checks = match validate.checks.iter().map(Check::name).collect::<Vec<_>>() {
+            all if all.len() == Check::ALL.len() => "all checks".to_owned(),
+            some => some.join(", "),
+        };
+        grid.row([&listener.name, mode, &checks]);
+    }
+    match any {
+        true => {
+            heading("Validation (requests from outside that are not well-formed)")
+                + &grid.render("  ")
+        }
+        false => String::new(),
+    }
 }
 
 fn backends(pool: &PoolMeaning) -> Grid {

@@ -3,6 +3,7 @@
 mod fields;
 mod nat;
 mod routes;
+mod validate;
 
 use std::{
     collections::BTreeMap,
@@ -310,10 +311,12 @@ impl Checker {
         if port == 0 {
             fields.refuse(&at.key("port"), "0", PORT);
         }
+        let validate = self.validate(&at.key("validate"), text.validate);
         Some(Listener {
             name: name?,
             address: SocketAddr::new(address?, port),
             nat: nat.unwrap_or_default(),
+            validate,
         })
     }
 

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod validate;
+
 pub(super) const GOOD: &str = "\
 node: { name: edge-1 }
 datapath: { interfaces: [eth0] }

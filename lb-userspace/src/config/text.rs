@@ -106,6 +106,12 @@ section!(Listener {
     address: String,
     port: u16,
     nat: NatPolicy,
+    validate: Value,
+});
+
+section!(Validate {
+    mode: String,
+    checks: List<String>,
 });
 
 section!(Pool {

@@ -125,6 +125,8 @@ outcomes! {
     BadContentLength, "bad_content_length", Reply;
     /// 400: the body is shorter than Content-Length.
     BodyTooShort, "body_too_short", Reply;
+    /// 400: not well-formed, and the listener validates; [`crate::validate::Reason`] says why.
+    InvalidRequest, "invalid_request", Reply;
     /// No bytes at all.
     Empty, "empty", Drop;
     /// Nothing but NUL bytes, as some clients send to keep a pinhole open.
@@ -143,6 +145,8 @@ outcomes! {
     Unanswerable, "unanswerable", Drop;
     /// A faulty ACK. An ACK is never answered (RFC 3261 §17.1.1.3).
     MalformedAck, "malformed_ack", Drop;
+    /// An ACK that is not well-formed, at a listener that validates and replies.
+    InvalidAck, "invalid_ack", Drop;
     /// An ACK where any other request would have got an error reply.
     AckNotRouted, "ack_not_routed", Drop;
     /// A faulty response. A response is never answered.

@@ -14,6 +14,7 @@ use crate::{
     nat::{self, Alias, Examined, Facts, Fix},
     sip::{Fault, MAX_ROUTE_FIELDS, Message, Method, Span, StartLine, Uri, Via},
     token::{FlowToken, TransactionParts},
+    validate::{self, Findings, Mode, Reason},
 };
 
 /// A request that is being decided on.
@@ -100,13 +101,16 @@ impl<'a> Request<'a> {
         if self.message.fault.is_none() && self.acks_own_reply(&via) {
             return Verdict::without_sending(Outcome::OwnReplyAcked);
         }
-        let next_hop = self.next_hop();
+        let (next_hop, findings) = match self.validate(scratch) {
+            Ok(findings) => (self.next_hop(), findings),
+            Err(refusal) => (Err(refusal), Findings::default()),
+        };
         let from_client = self.is_from_client(&next_hop);
         let mut nat = from_client.then(|| self.examine()).flatten();
         let force_rport = nat.as_ref().is_some_and(Examined::forces_rport);
         let stamp = Stamp::new(self.bytes, &via, self.source, force_rport);
         let mut verdict = match next_hop {
-            Ok(next_hop) => self.forward(&via, stamp, &next_hop, nat.as_mut(), scratch),
+            Ok(next_hop) => self.forward(&via, stamp, &next_hop, findings, nat.as_mut(), scratch),
             Err(refusal) => self.refuse(&via, &stamp, refusal, scratch),
         };
         if let Some(nat) = nat {
@@ -127,6 +131,27 @@ impl<'a> Request<'a> {
     /// True when the request is one of a client, in which a NAT is looked for.
     pub fn comes_from_client(&self) -> bool {
         self.is_from_client(&self.next_hop())
+    }
+
+    /// Looks at the request as its listener wants it.
+    ///
+    /// What comes from a backend is not looked at: validation keeps the outside from the backends, and a call that is up
+    /// should not end for a header field that one of them forgot.
+    fn validate(&self, scratch: &mut Scratch) -> Result<Findings, Refusal> {
+        let Some(validate) = self.listener.validate else {
+            return Ok(Findings::default());
+        };
+        if self.message.fault.is_some() || self.table.is_backend(self.source.ip()) {
+            return Ok(Findings::default());
+        }
+        let findings = validate::scan(self.bytes, self.message, validate.checks);
+        scratch.invalid = findings.reason;
+        match findings.reason {
+            Some(reason) if validate.mode == Mode::Reply || reason == Reason::ForgedMark => {
+                Err(Refusal::of_reason(reason))
+            }
+            _ => Ok(findings),
+        }
     }
 
     /// Looks for a NAT between the client and us, if that is wanted.
@@ -281,6 +306,7 @@ impl<'a> Request<'a> {
         via: &Via,
         stamp: Stamp,
         next_hop: &NextHop,
+        findings: Findings,
         nat: Option<&mut Examined<'_>>,
         scratch: &mut Scratch,
     ) -> Verdict {
@@ -293,6 +319,7 @@ impl<'a> Request<'a> {
             request: self,
             transaction: self.table.keys.transaction_id(&self.transaction(via)),
             removals: next_hop.removals,
+            findings,
             record_route: (outside_dialog && self.method.creates_dialog()).then_some(flow),
         };
         let edits = &mut scratch.edits;
@@ -324,9 +351,10 @@ impl<'a> Request<'a> {
     /// Answers with the refusal, unless the request is an ACK.
     fn refuse(&self, via: &Via, stamp: &Stamp, refusal: Refusal, scratch: &mut Scratch) -> Verdict {
         if self.method == Method::Ack {
-            return Verdict::without_sending(match self.message.fault {
-                Some(_) => Outcome::MalformedAck,
-                None => Outcome::AckNotRouted,
+            return Verdict::without_sending(match refusal.outcome {
+                _ if self.message.fault.is_some() => Outcome::MalformedAck,
+                Outcome::InvalidRequest => Outcome::InvalidAck,
+                _ => Outcome::AckNotRouted,
             });
         }
         let transaction = self.table.keys.transaction_id(&self.transaction(via));
@@ -378,6 +406,13 @@ impl Refusal {
         outcome: Outcome::NoUsableBackend,
         status: Status::new(b"503", "Service Unavailable"),
     };
+
+    fn of_reason(reason: Reason) -> Self {
+        Self {
+            outcome: Outcome::InvalidRequest,
+            status: Status::new(b"400", reason.phrase()),
+        }
+    }
 
     fn of_fault(fault: Fault) -> Self {
         let code = if fault == Fault::Version {

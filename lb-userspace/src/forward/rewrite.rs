@@ -9,6 +9,7 @@ use super::{
 use crate::{
     sip::{MAX_ROUTE_FIELDS, MaxForwards, Span},
     token::{FLOW_TOKEN_MAX, FlowToken, TransactionId},
+    validate::{Findings, MARK, Reason},
 };
 
 /// What changes in a request besides Max-Forwards and what the client's Via says about its source.
@@ -18,6 +19,8 @@ pub(super) struct Rewrite<'a> {
     pub transaction: TransactionId,
     /// Route values of ours, which are taken out.
     pub removals: [Option<Span>; MAX_ROUTE_FIELDS],
+    /// What validation has to say to the backend, and what was said in its name.
+    pub findings: Findings,
     /// The ends of a dialog that the request may create; `None` for no Record-Route.
     pub record_route: Option<FlowToken>,
 }
@@ -25,7 +28,7 @@ pub(super) struct Rewrite<'a> {
 /// Writes all edits of a request (RFC 3261 §16.6).
 ///
 /// Via, Record-Route and a Max-Forwards that was missing go right behind the start line: there they are on top for
-/// certain, whatever the order of the header fields. Together the edits have an even length, so that what follows them
+/// certain, whatever the order of the header fields. So does the finding of validation. Together the edits have an even length, so that what follows them
 /// keeps its place in the 16-bit sums: each inserted field is even by itself, and what is odd about the rest (addresses
 /// in the client's Via, a Route value taken out) gets a pad in the client's Via when that changes anyway, and else a
 /// blank before the number of Max-Forwards.
@@ -35,9 +38,13 @@ pub(super) fn request(
     edits: &mut Edits,
 ) -> Result<(), EditsFull> {
     let message = rewrite.request.message;
+    let taken_out = || {
+        let marks = rewrite.findings.marks.iter();
+        rewrite.removals.iter().chain(marks).flatten()
+    };
     // What is in the edits already changes Contact, SDP and the like.
     let mut odd = edits.is_odd() ^ stamp.is_odd() ^ (message.leading % 2 == 1);
-    for removal in rewrite.removals.iter().flatten() {
+    for removal in taken_out() {
         odd ^= removal.len() % 2 == 1;
     }
     let blank: &[u8] = if odd && !stamp.pad() { b" " } else { b"" };
@@ -49,6 +56,9 @@ pub(super) fn request(
     put_via(rewrite, &stamp, edits)?;
     if let Some(flow) = &rewrite.record_route {
         put_record_route(rewrite, flow, edits)?;
+    }
+    if let Some(reason) = rewrite.findings.reason {
+        put_mark(reason, edits)?;
     }
     match message.max_forwards {
         Some(max_forwards) => {
@@ -66,7 +76,7 @@ pub(super) fn request(
     for edit in stamp.edits() {
         edits.push(edit.offset, edit.removed, edit.text.as_slice())?;
     }
-    for removal in rewrite.removals.iter().flatten() {
+    for removal in taken_out() {
         edits.push(removal.start(), removal.len(), b"")?;
     }
     edits.finish()
@@ -98,6 +108,20 @@ fn put_record_route(
     edits.append(RECORD_ROUTE)?;
     edits.append(&token[..len])?;
     edits.append(listener.template.record_route_end.as_slice())
+}
+
+/// Names the reason why the request is not well-formed, in an even number of bytes.
+fn put_mark(reason: Reason, edits: &mut Edits) -> Result<(), EditsFull> {
+    const END: &[u8] = b"\r\n";
+    let name = reason.name().as_bytes();
+    edits.append(MARK.as_bytes())?;
+    let blanks = match (MARK.len() + name.len()) % 2 {
+        0 => b": ".as_slice(),
+        _ => b":  ",
+    };
+    edits.append(blanks)?;
+    edits.append(name)?;
+    edits.append(END)
 }
 
 /// As many digits as Max-Forwards may have.

@@ -14,6 +14,7 @@ use crate::{
     nat::{Policy, PrivateNetworks},
     sip::{Uri, parse_ip},
     token::{HEX_LEN, Keys, MAGIC_COOKIE},
+    validate::Validate,
 };
 
 /// Index of a listener in [`Table::listeners`].
@@ -29,6 +30,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// What is done about clients behind a NAT; a route rule may say otherwise.
     pub nat: Policy,
+    /// What is validated of requests from outside; `None` for nothing.
+    pub validate: Option<Validate>,
     /// What our header fields consist of besides tokens and MACs, written once.
     pub(super) template: Template,
 }
@@ -40,6 +43,7 @@ impl Listener {
             name,
             address,
             nat: Policy::default(),
+            validate: None,
             template: Template::new(address),
         }
     }
@@ -47,6 +51,11 @@ impl Listener {
     /// The same with another NAT policy.
     pub fn with_nat(self, nat: Policy) -> Self {
         Self { nat, ..self }
+    }
+
+    /// The same listener with this validation.
+    pub fn with_validate(self, validate: Option<Validate>) -> Self {
+        Self { validate, ..self }
     }
 }
 
@@ -162,7 +171,9 @@ impl Table {
         });
         let pools = pools.collect::<Vec<_>>();
         let listeners = config.listeners.iter().map(|listener| {
-            Listener::new(listener.name.clone(), listener.address).with_nat(listener.nat)
+            Listener::new(listener.name.clone(), listener.address)
+                .with_nat(listener.nat)
+                .with_validate(listener.validate)
         });
         let routes = config.routes.iter().map(|route| RouteRule {
             method: route
@@ -212,8 +223,8 @@ impl Table {
         }
     }
 
-    /// A number that is equal on two nodes exactly when they send requests without a flow token to the same backends
-    /// (but for a chance of 2^-64): it covers the secret, listeners, pools and routes.
+    /// A number that is equal on two nodes exactly when they send requests without a flow token to the same backends and
+    /// validate alike (but for a chance of 2^-64): it covers the secret, listeners, pools and routes.
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = SipHasher13::new();
         let mut say = |text: String| {
@@ -223,7 +234,7 @@ impl Table {
         let mut listeners = self
             .listeners
             .iter()
-            .map(|listener| listener.address)
+            .map(|listener| (listener.address, format!("{:?}", listener.validate)))
             .collect::<Vec<_>>();
         listeners.sort();
         say(format!("{listeners:?}"));
@@ -324,6 +335,7 @@ pools: [ { name: x, backends: [ { name: x1, address: '10.0.0.2:5060' } ] } ]
         }
         for (from, to) in [
             ("113.10", "113.11"),
+            ("113.10", "113.10, validate: reply"),
             ("name: x1", "name: x2"),
             ("10.0.0.2", "10.0.0.3"),
             (

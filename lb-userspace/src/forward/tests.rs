@@ -8,3 +8,4 @@ mod replies;
 mod requests;
 mod responses;
 mod trace;
+mod validate;

@@ -23,6 +23,7 @@ use crate::{
     forward::{Outcome, OutcomeClass},
     nat,
     sys::mmap::SharedWords,
+    validate::Reason,
 };
 
 /// The statistics of this process, at a path where others find them.
@@ -135,7 +136,9 @@ pub struct WorkerStats {
     one_thread: PhantomData<Cell<()>>,
 }
 
-const OUTCOMES: usize = Counter::ALL.len();
+/// Reasons are counters like the others, behind them.
+const REASONS: usize = Counter::ALL.len();
+const OUTCOMES: usize = REASONS + Reason::ALL.len();
 const BACKENDS: usize = OUTCOMES + Outcome::ALL.len();
 
 impl WorkerStats {
@@ -155,6 +158,12 @@ impl WorkerStats {
     #[inline]
     pub fn outcome(&self, outcome: Outcome) {
         self.add_at(OUTCOMES + outcome as usize, 1);
+    }
+
+    /// Counts why a request is not well-formed, besides its outcome.
+    #[inline]
+    pub fn invalid(&self, reason: Reason) {
+        self.add_at(REASONS + reason as usize, 1);
     }
 
     /// Counts what was found out and done about a NAT.
@@ -218,7 +227,9 @@ fn names(workers: &[WorkerInfo], backends: &[String], interfaces: &[InterfaceInf
         interfaces: interfaces.to_vec(),
         counters: Counter::ALL
             .into_iter()
-            .map(|counter| counter.name().to_owned())
+            .map(Counter::name)
+            .chain(Reason::ALL.map(Reason::name))
+            .map(str::to_owned)
             .collect(),
         outcomes: Outcome::ALL
             .into_iter()

@@ -291,6 +291,7 @@ mod tests {
         balance::BackendIndex,
         forward::Outcome,
         stats::{Counter, StatsFile},
+        validate::Reason,
     };
 
     struct TempFile(PathBuf);
@@ -395,6 +396,9 @@ mod tests {
         }
         for outcome in Outcome::ALL {
             first.outcome(outcome);
+        }
+        for reason in Reason::ALL {
+            first.invalid(reason);
         }
         for backend in 0..3 {
             first.backend_request(BackendIndex(backend));

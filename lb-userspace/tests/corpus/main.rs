@@ -13,4 +13,5 @@ mod rfc;
 mod rfc4475;
 mod rfc5118;
 mod slow;
+mod validate;
 mod way_back;

@@ -30,6 +30,8 @@ pub(super) struct Explanation {
     /// Name of the outcome, which is that of its counter.
     pub reason: &'static str,
     pub meaning: &'static str,
+    /// Why the listener finds it not well-formed, when it validates.
+    pub validate: Option<Invalid>,
     pub next_hop: Option<String>,
     /// What would be sent, in base64.
     pub datagram: Option<String>,
@@ -64,6 +66,14 @@ pub(super) struct Parse {
     pub via_host: Option<String>,
     pub via_port: Option<u16>,
     pub max_forwards: Option<u8>,
+}
+
+/// What validation found.
+#[derive(Debug, Serialize)]
+pub(super) struct Invalid {
+    /// Name of the reason, which is that of its counter.
+    pub reason: &'static str,
+    pub meaning: &'static str,
 }
 
 /// Far-end NAT.
@@ -145,6 +155,10 @@ impl Explanation {
             verdict: name,
             reason: verdict.outcome.name(),
             meaning: verdict.outcome.meaning(),
+            validate: scratch.invalid.map(|reason| Invalid {
+                reason: reason.name(),
+                meaning: reason.meaning(),
+            }),
             next_hop: next_hop.map(|address| address.to_string()),
             datagram: sent.as_ref().map(|bytes| STANDARD.encode(bytes)),
             notes: edge.notes.clone(),

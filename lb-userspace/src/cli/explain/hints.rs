@@ -33,6 +33,9 @@ pub(super) fn hint(outcome: Outcome) -> Option<&'static str> {
         Outcome::Unanswerable | Outcome::MalformedAck => {
             "the top Via is missing or cannot be read, so nobody could be answered, or it is an ACK, which nobody answers"
         }
+        Outcome::InvalidAck => {
+            "the listener validates: the reason above, or \"validate\" of the listener in the configuration"
+        }
         Outcome::AckNotRouted => {
             "an ACK to a 2xx without our flow token in Route: the caller does not keep the Record-Route of the 2xx, or the \
              ACK is for a call that never was"

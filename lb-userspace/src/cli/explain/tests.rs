@@ -1,5 +1,7 @@
 //! What `--json` says of real messages, against what an independent reader found in them.
 
+mod validate;
+
 use std::{collections::HashMap, fs, path::PathBuf};
 
 use serde_json::Value;

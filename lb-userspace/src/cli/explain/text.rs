@@ -426,6 +426,13 @@ impl View<'_> {
         let outcome = self.explanation.outcome;
         grid.row(["counted as", outcome.name()]);
         grid.row(["meaning", outcome.meaning()]);
+        if let Some(invalid) = &self.explanation.validate {
+            grid.row(["not well-formed", invalid.reason]);
+            let mut name = "because";
+            for line in wrapped(invalid.meaning) {
+                grid.row([std::mem::take(&mut name), &line]);
+            }
+        }
         if let Some(hop) = &self.explanation.next_hop {
             grid.row(["sent to", hop]);
         } else {
