@@ -93,6 +93,11 @@ routes:
         }
     }
 
+    /// What validation found in the last message.
+    pub fn invalid(&self) -> Option<&'static str> {
+        self.scratch.invalid.map(|reason| reason.name())
+    }
+
     fn edited(&self, payload: &[u8]) -> Vec<u8> {
         let edits = &self.scratch.edits;
         let mut output = vec![0; edits.output_len(payload.len())];

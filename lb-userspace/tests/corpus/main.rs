@@ -12,6 +12,7 @@ mod mend;
 mod rfc;
 mod rfc4475;
 mod rfc5118;
+mod rfc_validated;
 mod slow;
 mod validate;
 mod way_back;
