@@ -32,17 +32,26 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// What fits a UDP datagram over IPv4; over IPv6 a little more does.
 const MAX_PAYLOAD: usize = 65_507;
 
+/// Every indicator and every fix for far-end NAT: everybody in the corpus is then behind one.
+const MEND: &str = "{ detect: [contact-private, received, via-private, sdp-private, via-port, contact-address, contact-port, \
+                    source-private, sdp-address, ipv6-local], fix: [rport, contact, sdp] }";
+
 #[test]
 fn over_native_af_xdp() {
-    check(DataPath::Native);
+    check(DataPath::Native, "");
+}
+
+#[test]
+fn over_native_af_xdp_mended() {
+    check(DataPath::Native, MEND);
 }
 
 #[test]
 fn over_kernel_sockets() {
-    check(DataPath::Socket);
+    check(DataPath::Socket, "");
 }
 
-fn check(data_path: DataPath) {
+fn check(data_path: DataPath, nat: &str) {
     if !can_run() {
         return;
     }
@@ -50,12 +59,14 @@ fn check(data_path: DataPath) {
     let lab = Lab::new(Shape::TwoArmed, 1).expect("a lab");
     let mut options = Options::new(data_path);
     options.weights = vec![1];
+    options.nat = nat.to_owned();
     let mut siplb = Siplb::start(&lab, &options).expect("siplb");
     let messages = folder::all();
     for family in [Family::V4, Family::V6] {
         let captures = [&lab.client, &lab.servers]
             .map(|host| Capture::start(&lab, host, "eth0").expect("a capture"));
         let mut scene = Scene::new(&lab, &siplb, family);
+        scene.is_mended = !nat.is_empty();
         scene.messages(&messages);
         scene.responses(&messages);
         let [client, servers] = captures.map(|capture| capture.stop().expect("packets"));
@@ -77,6 +88,13 @@ fn check(data_path: DataPath) {
         // Those that came in fragments.
         assert!(totals.counter("tx_kernel") > 0, "{totals:#?}");
     }
+    for fix in ["nat_fix_rport", "nat_fix_contact", "nat_fix_sdp"] {
+        assert_eq!(
+            totals.counter(fix) > 0,
+            !nat.is_empty(),
+            "{fix}: {totals:#?}"
+        );
+    }
     siplb.status().expect("still there");
     siplb.stop().expect("an ordinary end");
 }
@@ -90,6 +108,8 @@ struct Scene<'a> {
     server: Peer,
     server_address: SocketAddr,
     totals: Totals,
+    /// Contacts and bodies are changed; how is for the tests of the library to say.
+    is_mended: bool,
     /// Numbers of the messages that went to the server, in order.
     forwarded: Vec<usize>,
     /// Numbers of the messages that were answered, in order.
@@ -111,6 +131,7 @@ impl<'a> Scene<'a> {
             server: Peer::bind(&lab.servers, server_address).expect("a server"),
             server_address,
             totals: Totals::of(&siplb.statistics().expect("statistics")),
+            is_mended: false,
             forwarded: vec![],
             answered: vec![],
             responses: vec![],
@@ -157,8 +178,10 @@ impl<'a> Scene<'a> {
         let received = self.server.receive(TIMEOUT).expect("a socket");
         let (bytes, source) = received.unwrap_or_else(|| panic!("{} is lost", message.file));
         assert_eq!(source, self.vip, "{}", message.file);
-        let whole = compare::request(&message.bytes, &bytes, self.client_address, self.vip);
-        assert_eq!(whole, Ok(()), "{}", message.file);
+        if !self.is_mended {
+            let whole = compare::request(&message.bytes, &bytes, self.client_address, self.vip);
+            assert_eq!(whole, Ok(()), "{}", message.file);
+        }
         self.forwarded.push(number);
     }
 
