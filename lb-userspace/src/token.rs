@@ -360,20 +360,23 @@ fn same(a: u64, b: u64) -> bool {
     a.ct_eq(&b).into()
 }
 
+/// Sixteen lower-case digits: all of them at once, a nibble in each byte of two words.
 fn hex(value: u64) -> [u8; HEX_LEN] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    const LOW: u64 = 0x0f0f_0f0f_0f0f_0f0f;
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let digits = |half: u32| {
+        // Spread the eight nibbles over eight bytes.
+        let mut nibbles = u64::from(half);
+        nibbles = (nibbles | nibbles << 16) & 0x0000_ffff_0000_ffff;
+        nibbles = (nibbles | nibbles << 8) & 0x00ff_00ff_00ff_00ff;
+        nibbles = (nibbles | nibbles << 4) & LOW;
+        // Six more carry into bit 4 from ten on; letters stand 39 behind where the digits would go on.
+        let letters = (nibbles + 6 * ONES) >> 4 & ONES;
+        (nibbles + u64::from(b'0') * ONES + letters * 39).to_be_bytes()
+    };
     let mut text = [0; HEX_LEN];
-    for (pair, byte) in text
-        .as_chunks_mut::<2>()
-        .0
-        .iter_mut()
-        .zip(value.to_be_bytes())
-    {
-        *pair = [
-            DIGITS[usize::from(byte >> 4)],
-            DIGITS[usize::from(byte & 15)],
-        ];
-    }
+    text[..8].copy_from_slice(&digits((value >> 32) as u32));
+    text[8..].copy_from_slice(&digits(value as u32));
     text
 }
 
@@ -442,6 +445,22 @@ mod tests {
 
     fn address(text: &str) -> SocketAddr {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn hexadecimal_digits() {
+        for value in [
+            0,
+            1,
+            0x0123_4567_89ab_cdef,
+            0xfedc_ba98_7654_3210,
+            u64::MAX,
+            0x9a9a_9a9a_a9a9_a9a9,
+        ] {
+            assert_eq!(hex(value), format!("{value:016x}").as_bytes());
+            assert_eq!(parse_hex(&hex(value)), Some(value));
+            assert_eq!(parse_hex(format!("{value:016X}").as_bytes()), Some(value));
+        }
     }
 
     /// Fixed values: a change here means that nodes of two versions do not understand each other.

@@ -97,6 +97,24 @@ impl Edits {
         self.append(inserted)
     }
 
+    /// Lets `write` add to the text of the last edit in place, and takes as much as it says it wrote, at most `N` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`EditsFull`] when there is no room for `N` bytes, or no edit.
+    #[inline(always)]
+    pub(super) fn write<const N: usize>(
+        &mut self,
+        write: impl FnOnce(&mut [u8; N]) -> usize,
+    ) -> Result<(), EditsFull> {
+        let edit = self.edits[..self.len].last_mut().ok_or(EditsFull)?;
+        let room = self.arena.get_mut(self.arena_len..).ok_or(EditsFull)?;
+        let len = write(room.first_chunk_mut::<N>().ok_or(EditsFull)?);
+        self.arena_len += len.min(N);
+        edit.text_end = self.arena_len as u16;
+        Ok(())
+    }
+
     /// Puts the edits in the order of the payload. Nothing is added after it.
     ///
     /// # Errors
@@ -107,6 +125,9 @@ impl Edits {
         let edits = &mut self.edits[..self.len];
         // Few, and nearly in order: insertion wins, and keeps what came first at one place first.
         for sorted in 1..edits.len() {
+            if edits[sorted - 1].offset <= edits[sorted].offset {
+                continue;
+            }
             let mut at = sorted;
             while at > 0 && edits[at - 1].offset > edits[at].offset {
                 edits.swap(at - 1, at);

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     sip::{MAX_ROUTE_FIELDS, MaxForwards, Span},
-    token::{FLOW_TOKEN_MAX, FlowToken, TransactionId},
+    token::{FLOW_TOKEN_MAX, FlowToken, HEX_LEN, TransactionId},
     validate::{Findings, MARK, Reason},
 };
 
@@ -88,12 +88,20 @@ fn put_via(rewrite: &Rewrite<'_>, stamp: &Stamp, edits: &mut Edits) -> Result<()
         table, listener, ..
     } = rewrite.request;
     let mac = table.keys.via_mac(rewrite.transaction, stamp.target);
-    edits.append(listener.template.via.as_slice())?;
-    edits.append(&rewrite.transaction.to_text())?;
-    edits.append(VIA_MAC)?;
-    edits.append(&mac)?;
-    edits.append(listener.template.via_end)
+    let transaction = rewrite.transaction.to_text();
+    let template = &listener.template;
+    edits.write::<{ VIA_ROOM }>(|room| {
+        let mut len = template.via.write(room);
+        for part in [&transaction[..], VIA_MAC, &mac, template.via_end] {
+            room[len..len + part.len()].copy_from_slice(part);
+            len += part.len();
+        }
+        len
+    })
 }
+
+/// Most bytes of our Via.
+const VIA_ROOM: usize = 96 + 2 * HEX_LEN + VIA_MAC.len() + 8;
 
 fn put_record_route(
     rewrite: &Rewrite<'_>,
@@ -103,11 +111,9 @@ fn put_record_route(
     let Request {
         table, listener, ..
     } = rewrite.request;
-    let mut token = [0; FLOW_TOKEN_MAX];
-    let len = table.keys.write_flow_token(flow, &mut token);
     edits.append(RECORD_ROUTE)?;
-    edits.append(&token[..len])?;
-    edits.append(listener.template.record_route_end.as_slice())
+    edits.write::<FLOW_TOKEN_MAX>(|room| table.keys.write_flow_token(flow, room))?;
+    edits.write::<72>(|room| listener.template.record_route_end.write(room))
 }
 
 /// Names the reason why the request is not well-formed, in an even number of bytes.

@@ -143,23 +143,27 @@ impl<'a> LineEnds<'a> {
             while self.controls != 0 {
                 let at = self.base + self.controls.trailing_zeros() as usize;
                 self.controls &= self.controls - 1;
-                let next = match self.bytes.get(at..at + 2) {
-                    Some(b"\r\n") => at + 2,
-                    _ => match self.other_control(at, start) {
-                        Some(next) => next,
-                        None => {
-                            strange |= at >= start;
-                            continue;
-                        }
-                    },
-                };
-                // The LF of this CR; that of a CR at the end of the sixty-four bytes is passed over later.
-                self.controls &= self.controls.wrapping_sub(u64::from(next == at + 2));
-                return LineEnd {
-                    content: at,
-                    next,
-                    strange,
-                };
+                if let Some([b'\r', b'\n']) =
+                    self.bytes.get(at..).and_then(|rest| rest.first_chunk())
+                {
+                    // The LF as well; that of a CR at the end of the sixty-four bytes is passed over later.
+                    self.controls &= self.controls.wrapping_sub(1);
+                    return LineEnd {
+                        content: at,
+                        next: at + 2,
+                        strange,
+                    };
+                }
+                if at >= start {
+                    if self.bytes[at] == b'\n' {
+                        return LineEnd {
+                            content: at,
+                            next: at + 1,
+                            strange,
+                        };
+                    }
+                    strange = true;
+                }
             }
             self.base += 64;
             if self.base >= self.bytes.len() {
@@ -167,12 +171,6 @@ impl<'a> LineEnds<'a> {
             }
             self.controls = control_bits(self.bytes, self.base);
         }
-    }
-
-    /// The next line when the control character at `at` is an LF alone.
-    #[cold]
-    fn other_control(&self, at: usize, start: usize) -> Option<usize> {
-        (at >= start && self.bytes.get(at) == Some(&b'\n')).then_some(at + 1)
     }
 
     #[cold]

@@ -147,36 +147,36 @@ fn parse_ipv4(host: &[u8]) -> Option<Ipv4Addr> {
     if !(7..=15).contains(&host.len()) {
         return None;
     }
-    let mut octets = [0u8; 4];
-    let mut index = 0;
-    let mut digits = 0;
-    let mut number: u32 = 0;
-    for byte in host {
-        match byte {
-            b'0'..=b'9' => {
-                if digits > 0 && number == 0 {
-                    return None;
-                }
-                number = number * 10 + u32::from(byte - b'0');
-                digits += 1;
-                if number > 255 {
-                    return None;
-                }
-            }
-            b'.' if digits > 0 && index < 3 => {
-                octets[index] = number as u8;
-                index += 1;
-                digits = 0;
-                number = 0;
-            }
-            _ => return None,
-        }
-    }
-    if index != 3 || digits == 0 {
+    let (a, rest) = parse_octet(host)?;
+    let (b, rest) = parse_octet(rest.strip_prefix(b".")?)?;
+    let (c, rest) = parse_octet(rest.strip_prefix(b".")?)?;
+    let (d, rest) = parse_octet(rest.strip_prefix(b".")?)?;
+    rest.is_empty().then(|| Ipv4Addr::new(a, b, c, d))
+}
+
+/// A number up to 255 without leading zeros, and what follows its at most three digits.
+#[inline(always)]
+fn parse_octet(text: &[u8]) -> Option<(u8, &[u8])> {
+    let digit = |byte: &u8| Some(byte.wrapping_sub(b'0')).filter(|digit| *digit < 10);
+    let [first, rest @ ..] = text else {
+        return None;
+    };
+    let first = digit(first)?;
+    let Some(second) = rest.first().and_then(digit) else {
+        return Some((first, rest));
+    };
+    if first == 0 {
         return None;
     }
-    octets[3] = number as u8;
-    Some(Ipv4Addr::from(octets))
+    let two = first * 10 + second;
+    let rest = &rest[1..];
+    match rest.first().and_then(digit) {
+        None => Some((two, rest)),
+        Some(third) => {
+            let three = two.checked_mul(10)?.checked_add(third)?;
+            Some((three, &rest[1..]))
+        }
+    }
 }
 
 #[cfg(test)]

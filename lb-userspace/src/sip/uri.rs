@@ -36,9 +36,10 @@ impl Uri {
             _ => return None,
         };
         // `@` is only allowed unescaped at the end of the user part.
-        let user = memchr::memchr(b'@', &bytes[position..end]).map(|len| {
-            let user = Span::new(position, position + len);
-            position += len + 1;
+        let at = find(bytes, position, end, |block| block.is(b'@').bits());
+        let user = (at < end).then(|| {
+            let user = Span::new(position, at);
+            position = at + 1;
             user
         });
         let host = parse_host(bytes, position, end)?;
