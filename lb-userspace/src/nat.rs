@@ -1,5 +1,5 @@
 //! Far-end NAT: finds out that a client is behind one ([`examine`]), and mends what it wrote about itself
-//! ([`Examined::fix`]).
+//! (`Examined::fix`).
 //!
 //! Pure: message, source and policy in, [`Decision`] and edits out. The names are those of the configuration, the
 //! counters and the README. Indicators are combined by "or": one that matches is enough.
