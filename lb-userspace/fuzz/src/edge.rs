@@ -50,7 +50,7 @@ pools:
 ";
 
 /// Listeners and routes of the configurations that the input chooses from.
-const CONFIGURATIONS: [&str; 5] = [
+const CONFIGURATIONS: [&str; 8] = [
     "
 listeners: [ { name: four, address: 203.0.113.10 }, { name: six, address: '2001:db8::10' } ]
 routes: [ { listener: six, pool: six }, { pool: four } ]
@@ -76,15 +76,37 @@ listeners:
   - name: four
     address: 203.0.113.10
     nat: { detect: [ contact-address, contact-port, sdp-private ], fix: [ contact-alias, sdp ] }
-  - { name: six, address: '2001:db8::10' }
+    validate: header
+  - { name: six, address: '2001:db8::10', validate: header }
 routes: [ { listener: six, pool: six, nat: { detect: [ received ], fix: [ contact-alias ] } }, { pool: four } ]
 ",
     "
 listeners:
-  - { name: four, address: 203.0.113.10 }
+  - { name: four, address: 203.0.113.10, validate: reply }
+  - { name: six, address: '2001:db8::10', validate: { mode: reply, checks: [ from, to, contact, headers ] } }
+routes: [ { listener: six, pool: six }, { pool: four } ]
+",
+    "
+listeners:
+  - { name: four, address: 203.0.113.10, validate: { mode: header, checks: [ body, sdp, headers, contact ] } }
   - { name: six, address: '2001:db8::10', nat: { detect: [ via-port ], fix: [ rport ] } }
 routes: [ { method: INVITE, listener: four, pool: four, nat: { detect: [ source-private, received ], fix: [ rport, sdp ] } },
           { listener: six, pool: six }, { pool: four } ]
+",
+    "
+listeners:
+  - name: four
+    address: 203.0.113.10
+    nat: { detect: [ contact-private, sdp-private ], fix: [ rport, contact-alias, sdp ] }
+  - { name: six, address: '2001:db8::10', nat: { detect: [ via-port ], fix: [ rport ] } }
+routes: [ { method: INVITE, listener: four, pool: four, nat: { detect: [ source-private, received ], fix: [ rport, sdp ] } },
+          { listener: six, pool: six }, { pool: four } ]
+",
+    "
+listeners:
+  - { name: four, address: 203.0.113.10, validate: header, nat: { detect: [ received ], fix: [ contact, sdp ] } }
+  - { name: six, address: '2001:db8::10', validate: header, nat: { detect: [ received ], fix: [ contact-alias ] } }
+routes: [ { method: REGISTER, listener: four, pool: four }, { listener: six, pool: six }, { pool: four } ]
 ",
 ];
 

@@ -51,8 +51,8 @@ pub fn write(target: &str, folder: &Path) -> Result<()> {
 /// What goes before a message to make an input of it; see the targets.
 fn prefixes(target: &str) -> &'static [&'static [u8]] {
     match target {
-        // Configuration, source, listener: from a client, and from a backend.
-        "forward" => &[b"000", b"110"],
+        // Configuration, source, listener: from a client, from a backend, and where NAT is mended or messages validated.
+        "forward" => &[b"000", b"110", b"200", b"300", b"400", b"500"],
         // Three edits: in place, an insertion, a removal.
         "edit" => {
             &[b"\x03\x00\x08\x04\x05\x10\x00\x00\x40\x00\x09\x30\x00\x00\x60\x21\x00\x00\x00"]
