@@ -77,9 +77,12 @@ Examples:
         long_about = "Say what would become of a datagram, and why
 
 Reads one raw SIP datagram from a file or standard input and runs the decision that a worker runs, with this \
-configuration and secret: what was read, what the Route header fields say, which rule, pool, key, slot and backend, the \
-outcome by the name of its counter, and each line that changes. Nothing is sent, and the running node is not asked. The \
-secret is needed for tokens and backends to be those of the fleet, so it needs the same permissions as `run`.",
+configuration and secret: what was read, which NAT indicators match, what the Route header fields say, which rule, pool, \
+key, slot and backend, the outcome by the name of its counter, and each line that changes. With --pcap it does so for every \
+SIP datagram of a capture, one line each. Nothing is sent, and the running node is not asked. The secret is needed for \
+tokens and backends to be those of the fleet, so it needs the same permissions as `run`.",
+        override_usage = "siplb explain [OPTIONS] --from <IP:PORT> [MESSAGE-FILE]
+       siplb explain [OPTIONS] --pcap <FILE>",
         after_help = "\
 Examples:
   siplb explain --from 198.51.100.7:40000 invite.sip

@@ -56,8 +56,11 @@ pub(super) struct ExplainArgs {
 
 pub(super) fn explain(arguments: &ExplainArgs, output: &Output) -> Result<(), Failure> {
     let edge = Edge::load(&arguments.config)?;
-    for note in &edge.notes {
-        eprintln!("{}", Terminal::of_stderr().red(&format!("Note: {note}")));
+    // The text for one datagram begins with them, so that they come along into a ticket.
+    if arguments.json || arguments.pcap.is_some() {
+        for note in &edge.notes {
+            eprintln!("{}", Terminal::of_stderr().red(&format!("Note: {note}")));
+        }
     }
     let from = match (&arguments.pcap, arguments.from) {
         (Some(file), _) => return capture::explain(&edge, file, arguments, output),

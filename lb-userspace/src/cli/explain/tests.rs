@@ -80,6 +80,7 @@ fn valid_messages_are_read_as_an_independent_reader_reads_them() {
         let from = "198.51.100.7:40000".parse().unwrap();
         let explanation = Explanation::new(&edge, &bytes, from, ListenerIndex(0), &mut scratch);
         nat_is_what_was_decided(&explanation);
+        people_can_read_it(&edge, &explanation, &bytes, &scratch);
         if row["valid"] != "yes" {
             continue;
         }
@@ -118,4 +119,19 @@ fn nat_is_what_was_decided(explanation: &Explanation) {
         None => vec![],
     };
     assert_eq!(explanation.nat.matched, found);
+}
+
+/// Whatever a message holds, what is printed is safe to print, and says how it ended.
+#[track_caller]
+fn people_can_read_it(edge: &Edge, explanation: &Explanation, bytes: &[u8], scratch: &Scratch) {
+    let terminal = Terminal {
+        width: 80,
+        height: None,
+        colour: false,
+    };
+    let text = text::text(edge, explanation, bytes, scratch, &terminal);
+    let mut letters = text.chars();
+    let bad = letters.find(|letter| letter.is_control() && *letter != '\n');
+    assert_eq!(bad, None, "{text}");
+    assert!(text.contains(&format!("\n  counted as  {}\n", explanation.reason)));
 }
