@@ -216,21 +216,24 @@ impl Edits {
     /// Only edits and the bytes that an odd shift turns around are read; after an even shift bytes count as they did. The
     /// edits must be of this input: bytes beyond it count as absent.
     pub fn checksum_difference(&self, input: &[u8]) -> u16 {
-        let mut sums = Sums::default();
+        let mut difference = Difference(0);
         let mut taken = 0;
         let mut written = 0;
         for edit in self.as_slice() {
             let offset = edit.offset().min(input.len());
-            sums.turn(input, taken, offset, written);
+            difference.turn(input, taken, offset, written);
             written += offset.saturating_sub(taken);
             let text = self.text(*edit);
-            sums.minus += sum_at(input.get(offset..edit.end()).unwrap_or_default(), offset);
-            sums.plus += sum_at(text, written);
+            if edit.removed > 0 {
+                let removed = input.get(offset..edit.end()).unwrap_or_default();
+                difference.minus(sum(removed), offset);
+            }
+            difference.plus(sum(text), written);
             written += text.len();
             taken = edit.end();
         }
-        sums.turn(input, taken, input.len(), written);
-        sums.difference()
+        difference.turn(input, taken, input.len(), written);
+        difference.fold()
     }
 
     fn as_slice(&self) -> &[Edit] {
@@ -242,53 +245,76 @@ impl Edits {
     }
 }
 
-/// Sums that come and sums that go, with carries to spare: a datagram has at most 2^14 words of 32 bits, and twice that
-/// many come together here, each of at most 40 bits.
-#[derive(Default)]
-struct Sums {
-    plus: u64,
-    minus: u64,
-}
+/// A one's complement sum of 64-bit words, bytes in little-endian order. Such a sum is one of 16-bit words as well, turned
+/// around (RFC 1071 §2 (B) and (C)).
+struct Difference(u64);
 
-impl Sums {
+impl Difference {
+    /// Adds the sum of bytes whose first one comes to stand at `offset`. At an odd one all bytes change their place in a
+    /// word, as a rotation by eight bits does.
+    #[inline(always)]
+    fn plus(&mut self, sum: u64, offset: usize) {
+        self.0 = add(self.0, sum.rotate_left(8 * (offset as u32 % 2)));
+    }
+
+    /// Takes away the sum of bytes whose first one stood at `offset`.
+    #[inline(always)]
+    fn minus(&mut self, sum: u64, offset: usize) {
+        self.plus(!sum, offset);
+    }
+
     /// What `input[start..end]` changes by coming to stand at `to`: nothing unless the shift is odd.
     #[inline(always)]
     fn turn(&mut self, input: &[u8], start: usize, end: usize, to: usize) {
         if start % 2 != to % 2 && start < end {
-            let bytes = input.get(start..end).unwrap_or_default();
-            self.minus += sum_at(bytes, start);
-            self.plus += sum_at(bytes, to);
+            let sum = sum(input.get(start..end).unwrap_or_default());
+            self.minus(sum, start);
+            self.plus(sum, to);
         }
     }
 
-    fn difference(&self) -> u16 {
-        // The sums are of words in the machine's byte order, which turns them like an odd shift (RFC 1071 §2 (B)).
-        let fold = |sum: u64| {
-            let sum = (sum & 0xffff_ffff) + (sum >> 32);
-            let sum = (sum & 0xffff_ffff) + (sum >> 32);
-            u16::from_be(checksum::fold((sum as u32 & 0xffff) + (sum as u32 >> 16)))
-        };
-        checksum::sub(fold(self.plus), fold(self.minus))
+    fn fold(self) -> u16 {
+        let sum = (self.0 & 0xffff_ffff) + (self.0 >> 32);
+        let sum = (sum & 0xffff_ffff) + (sum >> 32);
+        checksum::fold((sum as u32 & 0xffff) + (sum as u32 >> 16)).swap_bytes()
     }
 }
 
-/// Sum of bytes whose first one is at `offset`, in the machine's byte order and with its carries. At an odd offset all
-/// bytes change their place in a word, which eight more bits do as well: 2^16 is 1 in one's complement.
+/// One's complement addition.
 #[inline(always)]
-fn sum_at(bytes: &[u8], offset: usize) -> u64 {
+fn add(a: u64, b: u64) -> u64 {
+    let (sum, carry) = a.overflowing_add(b);
+    // At most 2^64 - 2 is left after an overflow, so that the carry fits.
+    sum + u64::from(carry)
+}
+
+/// One's complement sum of 64-bit words in little-endian order, the last one filled up with zeros.
+#[inline(always)]
+fn sum(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<8>();
-    let mut sum = 0;
+    let mut total = 0;
     for word in words {
-        let word = u64::from_ne_bytes(*word);
-        sum += (word & 0xffff_ffff) + (word >> 32);
+        total = add(total, u64::from_le_bytes(*word));
     }
-    let mut last = [0; 8];
-    for (to, from) in last.iter_mut().zip(rest) {
-        *to = *from;
-    }
-    let last = u64::from_ne_bytes(last);
-    sum += (last & 0xffff_ffff) + (last >> 32);
-    sum << (8 * (offset % 2))
+    let len = rest.len();
+    // Two loads that overlap read each length from two to eight.
+    let last = match (
+        bytes.last_chunk::<8>(),
+        rest.first_chunk(),
+        rest.last_chunk(),
+    ) {
+        _ if len == 0 => 0,
+        (Some(last), _, _) => u64::from_le_bytes(*last) >> (64 - 8 * len),
+        (None, Some(first), Some(last)) => {
+            let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
+            u64::from(first) | u64::from(last) << (8 * len - 32)
+        }
+        _ => rest
+            .iter()
+            .rev()
+            .fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    };
+    add(total, last)
 }
 
 #[cfg(test)]

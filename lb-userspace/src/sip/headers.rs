@@ -2,7 +2,7 @@
 
 use super::{
     Fault, Span,
-    block::{BLOCK, Block, LineEnd, LineEnds},
+    block::{BLOCK, Block, LineEnd, LinesAhead},
     chars::{is_token, skip_while, trim},
 };
 
@@ -88,8 +88,8 @@ pub struct HeaderField {
 #[derive(Clone, Debug)]
 pub struct Lines<'a> {
     bytes: &'a [u8],
-    ends: LineEnds<'a>,
-    /// Start of the next line. All line ends before it have been taken from `ends`.
+    lines: LinesAhead<'a>,
+    /// Start of the next line.
     position: usize,
     fields: usize,
     body: Option<usize>,
@@ -98,9 +98,20 @@ pub struct Lines<'a> {
 impl<'a> Lines<'a> {
     /// Starts at `position`, the first byte after the start line.
     pub fn new(bytes: &'a [u8], position: usize) -> Self {
+        Self::starting_with(LinesAhead::new(bytes, position, false), bytes, position)
+    }
+
+    /// Starts at `position`, the first byte of the start line.
+    #[inline(always)]
+    pub(super) fn of_message(bytes: &'a [u8], position: usize) -> Self {
+        Self::starting_with(LinesAhead::new(bytes, position, true), bytes, position)
+    }
+
+    #[inline(always)]
+    fn starting_with(lines: LinesAhead<'a>, bytes: &'a [u8], position: usize) -> Self {
         Self {
             bytes,
-            ends: LineEnds::new(bytes, position),
+            lines,
             position,
             fields: 0,
             body: None,
@@ -110,7 +121,7 @@ impl<'a> Lines<'a> {
     /// Takes the first line, which is no header field: where its content ends, and whether control characters are in it.
     #[inline(always)]
     pub(super) fn start_line(&mut self) -> (usize, bool) {
-        let line = self.ends.next(self.position);
+        let line = self.lines.next();
         let content = &self.bytes[self.position..line.content];
         self.position = line.next;
         (
@@ -129,66 +140,76 @@ impl<'a> Lines<'a> {
         self.body
     }
 
-    /// [`Iterator::next`], inlined where each message comes through: what it finds stays in registers there.
+    /// The next line with those that continue it, or what is wrong with it.
     #[inline(always)]
-    pub(super) fn next_field(&mut self) -> Option<Result<HeaderField, Fault>> {
-        let bytes = self.bytes;
+    pub(super) fn next_line(&mut self) -> Option<Result<Line, Fault>> {
         let start = self.position;
-        let first = *bytes.get(start)?;
-        if first < b' ' && self.is_empty_line(start) {
+        let end = self.lines.next();
+        if end.content <= start {
+            self.end(end);
             return None;
         }
-        if self.fields == MAX_HEADER_FIELDS {
-            self.position = bytes.len();
-            return Some(Err(Fault::TooManyHeaderFields));
-        }
+        self.position = end.next;
         self.fields += 1;
-
-        let mut line = self.ends.next(start);
-        if let Some(b' ' | b'\t') = bytes.get(line.next) {
-            line = self.unfold(line);
-        }
-        self.position = line.next;
-        if line.strange
-            && let Some(fault) = control_fault(&bytes[start..line.content])
-        {
-            return Some(Err(fault));
-        }
-        let Some((name, after_colon)) = read_name(bytes, start, line.content) else {
-            return Some(Err(Fault::HeaderField));
+        let line = Line {
+            start,
+            content: end.content,
+            next: end.next,
         };
-        let (value_start, value_end) = trim(bytes, after_colon, line.content);
-        Some(Ok(HeaderField {
-            name,
-            line: Span::new(start, line.next),
-            value: Span::new(value_start, value_end),
-        }))
+        if end.strange || self.fields > MAX_HEADER_FIELDS {
+            return Some(self.strange_line(line));
+        }
+        Some(Ok(line))
     }
 
-    /// Notes the body when the line at `start` is the empty one, and ends the iteration.
-    #[inline(never)]
-    fn is_empty_line(&mut self, start: usize) -> bool {
-        let body = match self.bytes[start..] {
-            [b'\n', ..] => start + 1,
-            [b'\r', b'\n', ..] => start + 2,
-            _ => return false,
-        };
-        self.body = Some(body);
-        self.position = self.bytes.len();
-        true
-    }
-
-    /// Adds the lines that continue this one (RFC 3261 §7.3.1).
     #[cold]
-    fn unfold(&mut self, mut line: LineEnd) -> LineEnd {
-        while let Some(b' ' | b'\t') = self.bytes.get(line.next) {
-            let more = self.ends.next(line.next);
-            line = LineEnd {
-                strange: line.strange | more.strange,
-                ..more
-            };
+    fn strange_line(&mut self, line: Line) -> Result<Line, Fault> {
+        if self.fields > MAX_HEADER_FIELDS {
+            self.position = self.bytes.len();
+            return Err(Fault::TooManyHeaderFields);
         }
-        line
+        match control_fault(&self.bytes[line.start..line.content]) {
+            Some(fault) => Err(fault),
+            None => Ok(line),
+        }
+    }
+
+    /// Ends the iteration at the empty line, or where there is no line any more.
+    #[inline(never)]
+    fn end(&mut self, line: LineEnd) {
+        if line.content == self.position && line.next > line.content {
+            self.body = Some(line.next);
+        }
+        self.position = self.bytes.len();
+    }
+}
+
+/// A header line with those that continue it (RFC 3261 §7.3.1).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Line {
+    start: usize,
+    /// After the last byte of its content.
+    content: usize,
+    /// Start of the next one.
+    next: usize,
+}
+
+impl Line {
+    /// Name, and the offset after the colon; `None` when the line is no header field.
+    #[inline(always)]
+    pub fn name(self, bytes: &[u8]) -> Option<(Name, usize)> {
+        read_name(bytes, self.start, self.content)
+    }
+
+    /// The header field whose name and colon end at `after_colon`.
+    #[inline(always)]
+    pub fn field(self, bytes: &[u8], name: Name, after_colon: usize) -> HeaderField {
+        let (value_start, value_end) = trim(bytes, after_colon, self.content);
+        HeaderField {
+            name,
+            line: Span::new(self.start, self.next),
+            value: Span::new(value_start, value_end),
+        }
     }
 }
 
@@ -196,7 +217,14 @@ impl Iterator for Lines<'_> {
     type Item = Result<HeaderField, Fault>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.next_field()
+        let line = match self.next_line()? {
+            Ok(line) => line,
+            Err(fault) => return Some(Err(fault)),
+        };
+        Some(match line.name(self.bytes) {
+            Some((name, after_colon)) => Ok(line.field(self.bytes, name, after_colon)),
+            None => Err(Fault::HeaderField),
+        })
     }
 }
 

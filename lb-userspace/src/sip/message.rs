@@ -103,7 +103,7 @@ pub fn read_into(bytes: &[u8], message: &mut Message) -> Result<(), NotSip> {
         return Err(NotSip);
     }
     message.leading = skip_while(bytes, 0, bytes.len(), |byte| matches!(byte, b'\r' | b'\n'));
-    let mut lines = Lines::new(bytes, message.leading);
+    let mut lines = Lines::of_message(bytes, message.leading);
     let (content, strange) = lines.start_line();
     let (start_line, fault) = start_line::parse(bytes, message.leading, content)?;
     message.start_line = start_line;
@@ -119,9 +119,13 @@ pub fn read_into(bytes: &[u8], message: &mut Message) -> Result<(), NotSip> {
         route_fields: 0,
         contact_fields: 0,
     };
-    while let Some(item) = lines.next_field() {
-        match item {
-            Ok(field) => reader.field(field),
+    while let Some(line) = lines.next_line() {
+        match line.and_then(|line| {
+            let (name, after_colon) = line.name(bytes).ok_or(Fault::HeaderField)?;
+            Ok((line, name, after_colon))
+        }) {
+            Ok((_, Name::Other, _)) => {}
+            Ok((line, name, after_colon)) => reader.field(line.field(bytes, name, after_colon)),
             Err(fault) => reader.note(fault),
         }
     }
