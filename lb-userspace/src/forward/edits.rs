@@ -125,14 +125,13 @@ impl Edits {
         let edits = &mut self.edits[..self.len];
         // Few, and nearly in order: insertion wins, and keeps what came first at one place first.
         for sorted in 1..edits.len() {
-            if edits[sorted - 1].offset <= edits[sorted].offset {
-                continue;
-            }
+            let edit = edits[sorted];
             let mut at = sorted;
-            while at > 0 && edits[at - 1].offset > edits[at].offset {
-                edits.swap(at - 1, at);
+            while at > 0 && edits[at - 1].offset > edit.offset {
+                edits[at] = edits[at - 1];
                 at -= 1;
             }
+            edits[at] = edit;
         }
         match edits
             .windows(2)

@@ -14,7 +14,8 @@ const MAX_OWN_ROUTES: usize = 8;
 /// What the Route header fields say.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct OwnRoutes {
-    /// Bytes to take out, ascending; one piece a header field at the most.
+    /// Bytes to take out, ascending; one piece a header field at the most. None is left out: without the first there is
+    /// no other.
     pub removals: [Option<Span>; MAX_ROUTE_FIELDS],
     /// Where the tokens lead.
     pub lead: Option<Lead>,
@@ -49,13 +50,28 @@ impl OwnRoutes {
     /// A value of ours without user part, as clients with a configured outbound proxy send it, is taken off and leads
     /// nowhere. A second token counts only in a dialog (To tag): outside of one, what becomes of a request that has
     /// reached a backend is for the backend to say.
+    #[inline]
     pub fn take(
+        &mut self,
         table: &Table,
         bytes: &[u8],
         message: &Message,
         source: SocketAddr,
-    ) -> Result<Self, RouteError> {
-        let mut routes = Self::default();
+    ) -> Result<(), RouteError> {
+        match message.routes[0] {
+            Some(_) => self.take_some(table, bytes, message, source),
+            None => Ok(()),
+        }
+    }
+
+    #[inline(never)]
+    fn take_some(
+        &mut self,
+        table: &Table,
+        bytes: &[u8],
+        message: &Message,
+        source: SocketAddr,
+    ) -> Result<(), RouteError> {
         let in_dialog = message.to_tag().is_some();
         let mut taken = 0;
         for (index, field) in message.routes.iter().flatten().enumerate() {
@@ -67,12 +83,12 @@ impl OwnRoutes {
                 position = start;
                 let uri = Uri::parse(bytes, value.uri).filter(|uri| table.is_own(bytes, uri));
                 match uri {
-                    Some(uri) if taken < MAX_OWN_ROUTES && !routes.is_final(in_dialog) => {
-                        routes.follow(table, bytes, source, uri)?;
+                    Some(uri) if taken < MAX_OWN_ROUTES && !self.is_final(in_dialog) => {
+                        self.follow(table, bytes, source, uri)?;
                         taken += 1;
                     }
                     ours => {
-                        routes.foreign = ours.is_none();
+                        self.foreign = ours.is_none();
                         break;
                     }
                 }
@@ -84,13 +100,13 @@ impl OwnRoutes {
                 Some(_) => Span::new(field.value.start(), position),
             };
             if !removed.is_empty() {
-                routes.removals[index] = Some(removed);
+                self.removals[index] = Some(removed);
             }
             if rest.is_some() {
                 break;
             }
         }
-        Ok(routes)
+        Ok(())
     }
 
     /// True when no further value may be taken.

@@ -60,7 +60,7 @@ pub(super) fn write(
 /// All Vias in their order, the top one with `received` and `rport`.
 fn put_vias(request: &Request<'_>, stamp: &Stamp, reply: &mut Vec<u8>) {
     let bytes = request.bytes;
-    let mut edits = stamp.edits().peekable();
+    let mut edits = stamp.edits().iter().peekable();
     for field in Lines::new(bytes, request.message.headers).flatten() {
         if field.name != Name::Via {
             continue;
@@ -68,7 +68,9 @@ fn put_vias(request: &Request<'_>, stamp: &Stamp, reply: &mut Vec<u8>) {
         let mut position = field.line.start();
         while let Some(edit) = edits.next_if(|edit| edit.offset <= field.value.end()) {
             reply.extend_from_slice(&bytes[position..edit.offset]);
-            reply.extend_from_slice(edit.text.as_slice());
+            for piece in stamp.text(edit) {
+                reply.extend_from_slice(piece);
+            }
             position = edit.offset + edit.removed;
         }
         reply.extend_from_slice(&bytes[position..field.value.end()]);

@@ -6,13 +6,13 @@ use super::{
     Action, Datagram, Listener, ListenerIndex, Outcome, RouteRule, Scratch, Table, Verdict,
     own_routes::{Lead, OwnRoutes, RouteError},
     reply::{self, Status},
-    rewrite::{self, Rewrite},
+    rewrite::Rewrite,
     stamp::Stamp,
 };
 use crate::{
     balance::BackendIndex,
     nat::{self, Alias, Examined, Facts, Fix},
-    sip::{Fault, MAX_ROUTE_FIELDS, Message, Method, Span, StartLine, Uri, Via},
+    sip::{Fault, Message, Method, Span, StartLine, Uri, Via},
     token::{FlowToken, TransactionParts},
     validate::{self, Findings, Mode, Reason},
 };
@@ -40,8 +40,6 @@ struct NextHop {
     client: Option<SocketAddr>,
     /// The backend of that dialog.
     flow_backend: SocketAddr,
-    /// Route values of ours to take out.
-    removals: [Option<Span>; MAX_ROUTE_FIELDS],
     /// The alias of the Request-URI to take out.
     alias: Option<Span>,
     /// True when a client sent it, as opposed to a backend.
@@ -101,16 +99,21 @@ impl<'a> Request<'a> {
         if self.message.fault.is_none() && self.acks_own_reply(&via) {
             return Verdict::without_sending(Outcome::OwnReplyAcked);
         }
-        let (next_hop, findings) = match self.validate(scratch) {
-            Ok(findings) => (self.next_hop(), findings),
-            Err(refusal) => (Err(refusal), Findings::default()),
+        let mut routes = OwnRoutes::default();
+        let mut findings = Findings::default();
+        let next_hop = match self.validate(&mut findings, scratch) {
+            Ok(()) => self.next_hop(&mut routes),
+            Err(refusal) => Err(refusal),
         };
         let from_client = self.is_from_client(&next_hop);
         let mut nat = from_client.then(|| self.examine()).flatten();
         let force_rport = nat.as_ref().is_some_and(Examined::forces_rport);
         let stamp = Stamp::new(self.bytes, &via, self.source, force_rport);
         let mut verdict = match next_hop {
-            Ok(next_hop) => self.forward(&via, stamp, &next_hop, findings, nat.as_mut(), scratch),
+            Ok(next_hop) => {
+                let rewrite = Rewrite::new(self, &routes, &findings);
+                self.forward(&via, stamp, &next_hop, rewrite, nat.as_mut(), scratch)
+            }
             Err(refusal) => self.refuse(&via, &stamp, refusal, scratch),
         };
         if let Some(nat) = nat {
@@ -130,27 +133,27 @@ impl<'a> Request<'a> {
 
     /// True when the request is one of a client, in which a NAT is looked for.
     pub fn comes_from_client(&self) -> bool {
-        self.is_from_client(&self.next_hop())
+        self.is_from_client(&self.next_hop(&mut OwnRoutes::default()))
     }
 
     /// Looks at the request as its listener wants it.
     ///
     /// What comes from a backend is not looked at: validation keeps the outside from the backends, and a call that is up
     /// should not end for a header field that one of them forgot.
-    fn validate(&self, scratch: &mut Scratch) -> Result<Findings, Refusal> {
+    fn validate(&self, findings: &mut Findings, scratch: &mut Scratch) -> Result<(), Refusal> {
         let Some(validate) = self.listener.validate else {
-            return Ok(Findings::default());
+            return Ok(());
         };
         if self.message.fault.is_some() || self.table.is_backend(self.source.ip()) {
-            return Ok(Findings::default());
+            return Ok(());
         }
-        let findings = validate::scan(self.bytes, self.message, validate.checks);
+        *findings = validate::scan(self.bytes, self.message, validate.checks);
         scratch.invalid = findings.reason;
         match findings.reason {
             Some(reason) if validate.mode == Mode::Reply || reason == Reason::ForgedMark => {
                 Err(Refusal::of_reason(reason))
             }
-            _ => Ok(findings),
+            _ => Ok(()),
         }
     }
 
@@ -178,7 +181,8 @@ impl<'a> Request<'a> {
             })
     }
 
-    fn next_hop(&self) -> Result<NextHop, Refusal> {
+    /// `routes` has nothing taken yet.
+    fn next_hop(&self, routes: &mut OwnRoutes) -> Result<NextHop, Refusal> {
         if let Some(fault) = self.message.fault {
             return Err(Refusal::of_fault(fault));
         }
@@ -193,26 +197,26 @@ impl<'a> Request<'a> {
                 _ => Refusal::MAX_FORWARDS,
             });
         }
-        let routes = OwnRoutes::take(self.table, self.bytes, self.message, self.source).map_err(
-            |error| match error {
+        routes
+            .take(self.table, self.bytes, self.message, self.source)
+            .map_err(|error| match error {
                 RouteError::Malformed => Refusal::of_fault(Fault::Route),
                 RouteError::BadToken => Refusal::BAD_TOKEN,
-            },
-        )?;
+            })?;
         match routes.lead {
-            Some(lead) => Ok(self.follow(lead, &routes)),
-            None if self.is_options_for_us(&routes) => Err(Refusal::OPTIONS),
-            None if self.table.is_backend(self.source.ip()) => self.follow_alias(&routes),
-            None => self.distribute(&routes),
+            Some(lead) => Ok(self.follow(lead)),
+            None if self.is_options_for_us(routes) => Err(Refusal::OPTIONS),
+            None if self.table.is_backend(self.source.ip()) => self.follow_alias(routes),
+            None => self.distribute(),
         }
     }
 
-    fn follow(&self, lead: Lead, routes: &OwnRoutes) -> NextHop {
+    fn follow(&self, lead: Lead) -> NextHop {
         match lead {
-            Lead::ToClient(token) => self.to_client(token.client, self.source, routes),
+            Lead::ToClient(token) => self.to_client(token.client, self.source),
             Lead::Across(first, second) => NextHop {
                 from_client: true,
-                ..self.to_client(second.client, first.backend, routes)
+                ..self.to_client(second.client, first.backend)
             },
             Lead::ToBackend(token) => NextHop {
                 outcome: Outcome::RequestToBackend,
@@ -220,7 +224,6 @@ impl<'a> Request<'a> {
                 backend: self.table.backend_at(token.backend),
                 client: None,
                 flow_backend: token.backend,
-                removals: routes.removals,
                 alias: None,
                 from_client: true,
             },
@@ -229,7 +232,7 @@ impl<'a> Request<'a> {
 
     /// From a backend to a client. An alias in the Request-URI has been followed or is not needed any more: the client
     /// gets back what it wrote.
-    fn to_client(&self, client: SocketAddr, backend: SocketAddr, routes: &OwnRoutes) -> NextHop {
+    fn to_client(&self, client: SocketAddr, backend: SocketAddr) -> NextHop {
         let own = |alias: &Alias| {
             let token = alias.token.of(self.bytes);
             self.table.keys.read_flow_token(token).is_some()
@@ -240,7 +243,6 @@ impl<'a> Request<'a> {
             backend: None,
             client: Some(client),
             flow_backend: backend,
-            removals: routes.removals,
             alias: Alias::find(self.bytes, self.uri)
                 .filter(own)
                 .map(|alias| alias.parameter),
@@ -258,7 +260,7 @@ impl<'a> Request<'a> {
         let alias = alias.ok_or(Refusal::FROM_BACKEND)?;
         let token = self.table.keys.read_flow_token(alias.token.of(self.bytes));
         let client = token.ok_or(Refusal::BAD_TOKEN)?.client;
-        Ok(self.to_client(client, self.source, routes))
+        Ok(self.to_client(client, self.source))
     }
 
     /// An OPTIONS whose Request-URI is a listener without a user (RFC 3261 §11.2), and which no Route takes elsewhere.
@@ -283,7 +285,7 @@ impl<'a> Request<'a> {
     }
 
     /// The backend that the pool of the first rule that matches gives the key to.
-    fn distribute(&self, routes: &OwnRoutes) -> Result<NextHop, Refusal> {
+    fn distribute(&self) -> Result<NextHop, Refusal> {
         let (_, rule) = self.rule().ok_or(Refusal::NO_RULE)?;
         let pool = self.table.pools.get(rule.pool);
         let backend = pool
@@ -295,7 +297,6 @@ impl<'a> Request<'a> {
             backend: Some(backend.index),
             client: None,
             flow_backend: backend.address,
-            removals: routes.removals,
             alias: None,
             from_client: true,
         })
@@ -306,22 +307,18 @@ impl<'a> Request<'a> {
         via: &Via,
         stamp: Stamp,
         next_hop: &NextHop,
-        findings: Findings,
+        mut rewrite: Rewrite<'_>,
         nat: Option<&mut Examined<'_>>,
         scratch: &mut Scratch,
     ) -> Verdict {
         let outside_dialog = self.message.to_tag().is_none();
-        let flow = FlowToken {
-            client: next_hop.client.unwrap_or(stamp.target),
-            backend: next_hop.flow_backend,
-        };
-        let rewrite = Rewrite {
-            request: self,
-            transaction: self.table.keys.transaction_id(&self.transaction(via)),
-            removals: next_hop.removals,
-            findings,
-            record_route: (outside_dialog && self.method.creates_dialog()).then_some(flow),
-        };
+        if outside_dialog && self.method.creates_dialog() {
+            rewrite.record_route = Some(FlowToken {
+                client: next_hop.client.unwrap_or(stamp.target),
+                backend: next_hop.flow_backend,
+            });
+        }
+        let transaction = self.table.keys.transaction_id(&self.transaction(via));
         let edits = &mut scratch.edits;
         let mended = match nat {
             Some(nat) => nat.fix(&self.table.keys, next_hop.to, edits),
@@ -333,7 +330,7 @@ impl<'a> Request<'a> {
         };
         match mended
             .and(unaliased)
-            .and_then(|()| rewrite::request(&rewrite, stamp, edits))
+            .and_then(|()| rewrite.request(transaction, stamp, edits))
         {
             Ok(()) => Verdict {
                 outcome: next_hop.outcome,

@@ -2,27 +2,57 @@
 
 use std::net::SocketAddr;
 
-use super::text::Text;
+use super::{Edits, EditsFull, text::Text};
 use crate::sip::{Parameter, Via, parse_ip};
 
 /// A generic parameter of odd length, to make the length of an edit even.
 pub(super) const PAD: &[u8] = b";lb";
 
-/// One change to the Via.
+/// Between port and address.
+const RECEIVED: &[u8] = b";received=";
+
+/// One change to the Via: `removed` bytes at `offset` give way to `prefix` and a piece of [`Stamp::text`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StampEdit {
     /// Where.
     pub offset: usize,
     /// Bytes that give way.
     pub removed: usize,
-    /// What takes their place: `;rport=65535;received=`, an IPv6 address and a pad at the most.
-    pub text: Text<64>,
+    prefix: &'static [u8],
+    piece: Piece,
+    is_padded: bool,
+}
+
+impl StampEdit {
+    const NONE: Self = Self {
+        offset: 0,
+        removed: 0,
+        prefix: b"",
+        piece: Piece { start: 0, end: 0 },
+        is_padded: false,
+    };
+
+    fn len(&self) -> usize {
+        self.prefix.len()
+            + (self.piece.end - self.piece.start)
+            + if self.is_padded { PAD.len() } else { 0 }
+    }
+}
+
+/// Part of [`Stamp::text`].
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    start: usize,
+    end: usize,
 }
 
 /// What the top Via of a request says about its source after us, and the edits that make it say so.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Stamp {
-    edits: [Option<StampEdit>; 2],
+    edits: [StampEdit; 2],
+    len: usize,
+    /// `PORT;received=ADDRESS` of the source: all that is ever put in are pieces of it.
+    text: Text<64>,
     /// Where responses go (RFC 3261 §18.2.2): to the source address; to the source port when `rport` is there, else to the
     /// port of sent-by.
     pub target: SocketAddr,
@@ -33,103 +63,101 @@ impl Stamp {
     /// the sender put one in: what a sender claims is never kept. `force_rport` acts as if `rport` were there.
     pub fn new(bytes: &[u8], via: &Via, source: SocketAddr, force_rport: bool) -> Self {
         let mut stamp = Self {
-            edits: [None; 2],
+            edits: [StampEdit::NONE; 2],
+            len: 0,
+            text: Text::new(),
             target: SocketAddr::new(source.ip(), via.effective_port()),
         };
-        let mut received = Text::new();
-        received.put_ip(source.ip());
-        if via.rport.is_some() || force_rport {
+        stamp.text.put_number(source.port());
+        let port_end = stamp.text.len();
+        stamp.text.put(RECEIVED);
+        let address_start = stamp.text.len();
+        stamp.text.put_ip(source.ip());
+        let end = stamp.text.len();
+        let piece = |start, end| Piece { start, end };
+        let has_rport = via.rport.is_some() || force_rport;
+        if has_rport {
             stamp.target = source;
-            let mut port = Text::new();
-            if via.rport.is_none() {
-                port.put(b";rport=");
+            let with_received = via.received.is_none();
+            let port = piece(0, if with_received { end } else { port_end });
+            match via.rport {
+                Some(rport) => stamp.set(rport, port),
+                None => stamp.add(via.sent_by_end, 0, b";rport=", port),
             }
-            port.put_number(source.port());
-            stamp.add(match via.rport {
-                Some(rport) => set(rport, port),
-                None => StampEdit {
-                    offset: via.sent_by_end,
-                    removed: 0,
-                    text: port,
-                },
-            });
         }
-        match (via.received, stamp.edits[0].as_mut()) {
-            (Some(parameter), _) => stamp.add(set(parameter, received)),
-            (None, Some(rport)) => {
-                rport.text.put(b";received=");
-                rport.text.put(received.as_slice());
-            }
-            (None, None) => {
-                if parse_ip(via.host.of(bytes)) != Some(source.ip()) {
-                    let mut text = Text::new();
-                    text.put(b";received=");
-                    text.put(received.as_slice());
-                    stamp.add(StampEdit {
-                        offset: via.sent_by_end,
-                        removed: 0,
-                        text,
-                    });
-                }
-            }
+        if let Some(received) = via.received {
+            stamp.set(received, piece(address_start, end));
+        } else if !has_rport && parse_ip(via.host.of(bytes)) != Some(source.ip()) {
+            stamp.add(via.sent_by_end, 0, b"", piece(port_end, end));
         }
         stamp
     }
 
     /// The edits, ascending.
-    pub fn edits(&self) -> impl Iterator<Item = &StampEdit> {
-        self.edits.iter().flatten()
+    pub fn edits(&self) -> &[StampEdit] {
+        &self.edits[..self.len]
+    }
+
+    /// What an edit puts in, in pieces.
+    pub fn text<'a>(&'a self, edit: &StampEdit) -> [&'a [u8]; 3] {
+        let pad = if edit.is_padded { PAD } else { b"" };
+        let piece = self.text.as_slice().get(edit.piece.start..edit.piece.end);
+        [edit.prefix, piece.unwrap_or_default(), pad]
     }
 
     /// True when the length of the edits is odd, taken together.
     pub fn is_odd(&self) -> bool {
-        self.edits()
-            .fold(0, |sum, edit| sum + edit.text.len() + edit.removed)
-            % 2
-            == 1
+        let lens = self.edits().iter().map(|edit| edit.len() + edit.removed);
+        lens.sum::<usize>() % 2 == 1
     }
 
     /// Adds a parameter of odd length behind the last one that is set; false when none is.
     pub fn pad(&mut self) -> bool {
-        match self.edits.iter_mut().flatten().last() {
+        match self.edits[..self.len].last_mut() {
             Some(edit) => {
-                edit.text.put(PAD);
+                edit.is_padded = true;
                 true
             }
             None => false,
         }
     }
 
-    fn add(&mut self, edit: StampEdit) {
-        match &mut self.edits {
-            [first @ None, _] => *first = Some(edit),
-            [Some(first), second] if first.offset < edit.offset => *second = Some(edit),
-            [first, second] => {
-                *second = *first;
-                *first = Some(edit);
+    /// Adds the edits to those of the request.
+    pub fn put(&self, edits: &mut Edits) -> Result<(), EditsFull> {
+        for edit in self.edits() {
+            edits.push(edit.offset, edit.removed, b"")?;
+            for piece in self.text(edit) {
+                edits.append(piece)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Gives a parameter that is there a value.
+    fn set(&mut self, parameter: Parameter, piece: Piece) {
+        match parameter.value {
+            Some(old) => self.add(old.start(), old.len(), b"", piece),
+            None => self.add(parameter.name.end(), 0, b"=", piece),
         }
     }
-}
 
-/// Gives a parameter that is there a value.
-fn set(parameter: Parameter, value: Text<64>) -> StampEdit {
-    match parameter.value {
-        Some(old) => StampEdit {
-            offset: old.start(),
-            removed: old.len(),
-            text: value,
-        },
-        None => {
-            let mut text = Text::new();
-            text.put(b"=");
-            text.put(value.as_slice());
-            StampEdit {
-                offset: parameter.name.end(),
-                removed: 0,
-                text,
+    fn add(&mut self, offset: usize, removed: usize, prefix: &'static [u8], piece: Piece) {
+        let edit = StampEdit {
+            offset,
+            removed,
+            prefix,
+            piece,
+            is_padded: false,
+        };
+        match (self.len, &mut self.edits) {
+            (0, [first, _]) => *first = edit,
+            (_, [first, second]) if first.offset < offset => *second = edit,
+            (_, edits) => {
+                edits.swap(0, 1);
+                edits[0] = edit;
             }
         }
+        self.len = (self.len + 1).min(self.edits.len());
     }
 }
 
@@ -148,11 +176,7 @@ mod tests {
         let mut stamp = Stamp::new(bytes, &parsed, source.parse().unwrap(), force_rport);
         let stamped = |stamp: &Stamp| {
             let mut edits = Edits::new();
-            for edit in stamp.edits() {
-                edits
-                    .push(edit.offset, edit.removed, edit.text.as_slice())
-                    .unwrap();
-            }
+            stamp.put(&mut edits).unwrap();
             edits.finish().unwrap();
             let mut output = vec![0; edits.output_len(bytes.len())];
             edits.apply(bytes, &mut output).unwrap();

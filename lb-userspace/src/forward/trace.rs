@@ -153,14 +153,15 @@ impl Trace {
     }
 
     fn request(&mut self, request: &Request<'_>, outcome: Outcome) {
-        let own = OwnRoutes::take(
+        let mut own = OwnRoutes::default();
+        let taken = own.take(
             request.table,
             request.bytes,
             request.message,
             request.source,
         );
         self.routes = route_values(request);
-        if let Ok(own) = &own {
+        if taken.is_ok() {
             for route in &mut self.routes {
                 let at = route.value.start();
                 let removals = own.removals.iter().flatten();
@@ -173,7 +174,8 @@ impl Trace {
             Outcome::RequestToPool | Outcome::NoRouteRule | Outcome::NoUsableBackend => true,
             // Any of several reasons; this one is left when no other holds.
             Outcome::AckNotRouted => {
-                own.is_ok_and(|own| own.lead.is_none())
+                taken.is_ok()
+                    && own.lead.is_none()
                     && !self.from_backend
                     && request
                         .message

@@ -102,9 +102,23 @@ pub(crate) fn skip_quoted(bytes: &[u8], start: usize, end: usize) -> Option<usiz
 /// Reads decimal digits only; `None` for none, for another character, and beyond `max`.
 #[inline(always)]
 pub(crate) fn parse_number(digits: &[u8], max: u32) -> Option<u32> {
-    if digits.is_empty() {
-        return None;
+    /// As many digits as fit into 32 bits whatever they are.
+    const SAFE: usize = 9;
+    if digits.len() > SAFE {
+        return parse_long_number(digits, max);
     }
+    let mut number = 0;
+    let mut is_other = false;
+    for digit in digits {
+        let digit = u32::from(digit.wrapping_sub(b'0'));
+        is_other |= digit > 9;
+        number = number * 10 + (digit & 15);
+    }
+    (!is_other && !digits.is_empty() && number <= max).then_some(number)
+}
+
+#[inline(never)]
+fn parse_long_number(digits: &[u8], max: u32) -> Option<u32> {
     let mut number: u64 = 0;
     for digit in digits {
         if !digit.is_ascii_digit() {
@@ -116,6 +130,26 @@ pub(crate) fn parse_number(digits: &[u8], max: u32) -> Option<u32> {
         }
     }
     Some(number as u32)
+}
+
+/// Reads the digits at `start` as a port, and returns it with the offset after them; `None` when that is no port.
+#[inline(always)]
+pub(crate) fn read_port(bytes: &[u8], start: usize, end: usize) -> Option<(u16, usize)> {
+    let mut number = 0u32;
+    let mut position = start;
+    while position < end {
+        let digit = u32::from(bytes.get(position)?.wrapping_sub(b'0'));
+        if digit > 9 {
+            break;
+        }
+        // Past the largest port it stays past it.
+        number = (number * 10 + digit).min(1 << 20);
+        position += 1;
+    }
+    match number {
+        1..=0xffff => Some((number as u16, position)),
+        _ => None,
+    }
 }
 
 /// Reads a port, 1 to 65535.

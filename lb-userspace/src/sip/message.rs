@@ -267,13 +267,19 @@ impl Reader<'_> {
         let method_start = skip_lws(self.bytes, digits_end, end);
         let method = &self.bytes[method_start..end];
         let number = parse_number(&self.bytes[start..digits_end], i32::MAX as u32);
-        let is_method = method_start > digits_end && method.iter().all(|byte| is_token(*byte));
-        match self.message.start_line {
-            _ if number.is_none() || !is_method || method.is_empty() => self.note(Fault::Cseq),
-            StartLine::Request { name, .. } if method != name.of(self.bytes) => {
+        let own_method = match self.message.start_line {
+            StartLine::Request { name, .. } => Some(name.of(self.bytes)),
+            StartLine::Response { .. } => None,
+        };
+        if number.is_none() || method_start == digits_end {
+            self.note(Fault::Cseq);
+        } else if own_method != Some(method) {
+            // That of a request is a token if it is the same.
+            if method.is_empty() || !method.iter().all(|byte| is_token(*byte)) {
+                self.note(Fault::Cseq);
+            } else if own_method.is_some() {
                 self.note(Fault::CseqMethod);
             }
-            _ => {}
         }
         if self.message.cseq.is_none() {
             self.message.cseq = Some(field);

@@ -94,7 +94,7 @@ impl NameAddr {
         if bytes.get(after..tag)? != b";tag=" || tag >= end {
             return None;
         }
-        (find(bytes, tag, end, ends_value) == end).then(|| (uri, Some(Span::new(tag, end))))
+        (find_value_end(bytes, tag, end) == end).then(|| (uri, Some(Span::new(tag, end))))
     }
 
     /// Reads `;name[=value]...` up to the end or a comma, and returns where the last of them ends.
@@ -179,7 +179,7 @@ impl RawParameter {
         let value_end = if bytes.get(value_start..end)?.first() == Some(&b'"') {
             skip_quoted(bytes, value_start, end)?
         } else {
-            find(bytes, value_start, end, ends_value)
+            find_value_end(bytes, value_start, end)
         };
         // After `name=` alone the blanks skipped in search of a value are not part of it.
         let (value_start, value_end) = if value_end == value_start {
@@ -202,9 +202,22 @@ fn opens_or_ends(block: Block) -> u32 {
     quote_or_comma.or(block.within(b';', b'<')).bits()
 }
 
-/// What ends a value that is not quoted: `;`, `,`, `"`, `<`, `>`, blanks and line ends.
+/// Where a value ends that is not quoted: at `;`, `,`, `"`, `<`, `>`, blanks and line ends, or at `end`.
 #[inline(always)]
-pub(super) fn ends_value(block: Block) -> u32 {
+pub(super) fn find_value_end(bytes: &[u8], start: usize, end: usize) -> usize {
+    // A few more characters, which are rare in values, make it fewer comparisons.
+    let at = find(bytes, start, end, |block| {
+        let low = block.within(0, b'"').or(block.is(b','));
+        low.or(block.within(b';', b'>')).bits()
+    });
+    match bytes.get(at) {
+        Some(b';' | b',' | b'"' | b'<' | b'>' | b' ' | b'\t'..=b'\r') => at,
+        _ if at >= end => end,
+        _ => find(bytes, at, end, ends_value),
+    }
+}
+
+fn ends_value(block: Block) -> u32 {
     let separators = block
         .within(b';', b'<')
         .or(block.is(b'>'))

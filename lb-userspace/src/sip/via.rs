@@ -4,9 +4,8 @@ use std::net::SocketAddr;
 
 use super::{
     Span,
-    block::find,
-    chars::{is_token, parse_ip, parse_port, skip_lws, skip_while, trim},
-    name_addr::{RawParameter, ends_value},
+    chars::{is_token, parse_ip, parse_port, read_port, skip_lws, skip_while, trim},
+    name_addr::{RawParameter, find_value_end},
     uri::parse_host,
 };
 
@@ -66,8 +65,9 @@ impl Via {
         let colon = skip_lws(bytes, host.end(), end);
         if colon < end && bytes[colon] == b':' {
             let digits = skip_lws(bytes, colon + 1, end);
-            via.sent_by_end = skip_while(bytes, digits, end, |byte| byte.is_ascii_digit());
-            via.port = Some(parse_port(bytes.get(digits..via.sent_by_end)?)?);
+            let (port, after) = read_port(bytes, digits, end)?;
+            via.sent_by_end = after;
+            via.port = Some(port);
         }
         let value_end = via.read_parameters(bytes, end)?;
         via.value = Span::new(start, value_end);
@@ -107,20 +107,29 @@ impl Via {
     /// one, when it was not there before and another parameter or the end follows. Returns the offset after it.
     #[inline(always)]
     fn read_usual_parameter(&mut self, bytes: &[u8], start: usize, end: usize) -> Option<usize> {
+        const BRANCH: u64 = u64::from_le_bytes(*b";branch=");
+        const RECEIVED: u64 = u64::from_le_bytes(*b";receive");
+        const RPORT: u64 = u64::from_le_bytes(*b";rport\0\0");
+        const MAC: u64 = u64::from_le_bytes(*b";lbm=\0\0\0");
         let text = bytes.get(start..)?.first_chunk::<10>()?;
-        let name_len = match text {
-            b";received=" if self.received.is_none() => 8,
-            [b';', b'b', b'r', b'a', b'n', b'c', b'h', b'=', ..] if self.branch.is_none() => 6,
-            [b';', b'r', b'p', b'o', b'r', b't', ..] if self.rport.is_none() => 5,
-            [b';', b'l', b'b', b'm', b'=', ..] if self.mac.is_none() => 3,
-            _ => return None,
+        let word = u64::from_le_bytes(*text.first_chunk()?);
+        let name_len = if word == BRANCH && self.branch.is_none() {
+            6
+        } else if word & 0xffff_ffff_ffff == RPORT && self.rport.is_none() {
+            5
+        } else if word & 0xff_ffff_ffff == MAC && self.mac.is_none() {
+            3
+        } else if word == RECEIVED && text[8..] == *b"d=" && self.received.is_none() {
+            8
+        } else {
+            return None;
         };
         let name = Span::new(start + 1, start + 1 + name_len);
         let mut after = name.end();
         let mut value = None;
         if after < end && bytes[after] == b'=' {
             let value_start = after + 1;
-            after = find(bytes, value_start, end, ends_value);
+            after = find_value_end(bytes, value_start, end);
             value = Some(Span::new(value_start, after));
             if after == value_start {
                 return None;
