@@ -47,6 +47,8 @@ pub struct Scratch {
     pub reply: Vec<u8>,
     /// Why the request is not well-formed, when its listener validates: refused for it or marked, see the verdict.
     pub invalid: Option<Reason>,
+    /// What was read to find a NAT.
+    nat: nat::Notes,
 }
 
 impl Scratch {
@@ -56,6 +58,7 @@ impl Scratch {
             edits: Edits::new(),
             reply: Vec::with_capacity(usize::from(u16::MAX) + REPLY_GROWTH),
             invalid: None,
+            nat: nat::Notes::default(),
         }
     }
 
@@ -152,6 +155,6 @@ pub fn forward(table: &Table, datagram: &Datagram<'_>, scratch: &mut Scratch) ->
     }
     match request::decide(table, listener, &datagram, &message, scratch) {
         Some(verdict) => verdict,
-        None => response::decide(table, listener, &datagram, &message, &mut scratch.edits),
+        None => response::decide(table, listener, &datagram, &message, scratch),
     }
 }

@@ -4,6 +4,7 @@
 //! Pure: message, source and policy in, [`Decision`] and edits out. The names are those of the configuration, the
 //! counters and the README. Indicators are combined by "or": one that matches is enough.
 
+mod addresses;
 mod alias;
 mod contacts;
 mod detect;
@@ -15,7 +16,7 @@ mod tests;
 
 pub use alias::Alias;
 pub use contacts::MAX_CONTACTS;
-pub use detect::{Examined, Facts, examine};
+pub use detect::{Examined, Facts, Notes, examine};
 pub use fix::MAX_NAT_EDITS;
 pub use private::PrivateNetworks;
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{
-    Action, Datagram, Listener, ListenerIndex, Outcome, RouteRule, Scratch, Table, Verdict,
+    Action, Datagram, Edits, Listener, ListenerIndex, Outcome, RouteRule, Scratch, Table, Verdict,
     own_routes::{Lead, OwnRoutes, RouteError},
     reply::{self, Status},
     rewrite::Rewrite,
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     balance::BackendIndex,
-    nat::{self, Alias, Examined, Facts, Fix},
+    nat::{self, Alias, Examined, Facts, Fix, Notes},
     sip::{Fault, Message, Method, Span, StartLine, Uri, Via},
     token::{FlowToken, TransactionParts},
     validate::{self, Findings, Mode, Reason},
@@ -106,15 +106,25 @@ impl<'a> Request<'a> {
             Err(refusal) => Err(refusal),
         };
         let from_client = self.is_from_client(&next_hop);
-        let mut nat = from_client.then(|| self.examine()).flatten();
+        let mut nat = match from_client {
+            true => self.examine(&mut scratch.nat),
+            false => None,
+        };
         let force_rport = nat.as_ref().is_some_and(Examined::forces_rport);
         let stamp = Stamp::new(self.bytes, &via, self.source, force_rport);
         let mut verdict = match next_hop {
             Ok(next_hop) => {
                 let rewrite = Rewrite::new(self, &routes, &findings);
-                self.forward(&via, stamp, &next_hop, rewrite, nat.as_mut(), scratch)
+                self.forward(
+                    &via,
+                    stamp,
+                    &next_hop,
+                    rewrite,
+                    nat.as_mut(),
+                    &mut scratch.edits,
+                )
             }
-            Err(refusal) => self.refuse(&via, &stamp, refusal, scratch),
+            Err(refusal) => self.refuse(&via, &stamp, refusal, &mut scratch.reply),
         };
         if let Some(nat) = nat {
             verdict.nat = nat.decision;
@@ -158,7 +168,7 @@ impl<'a> Request<'a> {
     }
 
     /// Looks for a NAT between the client and us, if that is wanted.
-    fn examine(&self) -> Option<Examined<'_>> {
+    fn examine<'b>(&'b self, notes: &'b mut Notes) -> Option<Examined<'b>> {
         let method = self.method_name.of(self.bytes);
         let policy = self.table.nat_policy(self.listener_index, method);
         let facts = Facts {
@@ -167,7 +177,7 @@ impl<'a> Request<'a> {
             source: self.source,
             private: &self.table.private,
         };
-        (!policy.detect.is_empty()).then(|| nat::examine(policy, facts))
+        (!policy.detect.is_empty()).then(|| nat::examine(policy, facts, notes))
     }
 
     /// An ACK to a reply of ours has the To tag that we gave, whichever of our nodes that was.
@@ -309,7 +319,7 @@ impl<'a> Request<'a> {
         next_hop: &NextHop,
         mut rewrite: Rewrite<'_>,
         nat: Option<&mut Examined<'_>>,
-        scratch: &mut Scratch,
+        edits: &mut Edits,
     ) -> Verdict {
         let outside_dialog = self.message.to_tag().is_none();
         if outside_dialog && self.method.creates_dialog() {
@@ -319,7 +329,6 @@ impl<'a> Request<'a> {
             });
         }
         let transaction = self.table.keys.transaction_id(&self.transaction(via));
-        let edits = &mut scratch.edits;
         let mended = match nat {
             Some(nat) => nat.fix(&self.table.keys, next_hop.to, edits),
             None => Ok(()),
@@ -346,7 +355,7 @@ impl<'a> Request<'a> {
     }
 
     /// Answers with the refusal, unless the request is an ACK.
-    fn refuse(&self, via: &Via, stamp: &Stamp, refusal: Refusal, scratch: &mut Scratch) -> Verdict {
+    fn refuse(&self, via: &Via, stamp: &Stamp, refusal: Refusal, reply: &mut Vec<u8>) -> Verdict {
         if self.method == Method::Ack {
             return Verdict::without_sending(match refusal.outcome {
                 _ if self.message.fault.is_some() => Outcome::MalformedAck,
@@ -356,7 +365,7 @@ impl<'a> Request<'a> {
         }
         let transaction = self.table.keys.transaction_id(&self.transaction(via));
         let to_tag = self.table.keys.to_tag(transaction);
-        reply::write(self, refusal.status, stamp, &to_tag, &mut scratch.reply);
+        reply::write(self, refusal.status, stamp, &to_tag, reply);
         Verdict {
             outcome: refusal.outcome,
             action: Action::Reply { to: stamp.target },

@@ -1,8 +1,8 @@
 //! What becomes of a response (RFC 3261 §16.7, §18.1.2, §18.2.2).
 
-use super::{Action, Datagram, Edits, EditsFull, Listener, Outcome, Table, Verdict};
+use super::{Action, Datagram, Edits, EditsFull, Listener, Outcome, Scratch, Table, Verdict};
 use crate::{
-    nat::{self, Examined, Facts},
+    nat::{self, Examined, Facts, Notes},
     sip::{Message, Span, Via, parse_ip},
     token::MAGIC_COOKIE,
 };
@@ -14,8 +14,9 @@ pub(super) fn decide(
     listener: &Listener,
     datagram: &Datagram<'_>,
     message: &Message,
-    edits: &mut Edits,
+    scratch: &mut Scratch,
 ) -> Verdict {
+    let edits = &mut scratch.edits;
     let bytes = datagram.payload;
     let (Some(via), None) = (message.via, message.fault) else {
         return Verdict::without_sending(Outcome::MalformedResponse);
@@ -39,7 +40,7 @@ pub(super) fn decide(
         Some(next) => Span::new(via.value.start(), next),
         None => message.via_line,
     };
-    let mut nat = examine(table, datagram, message);
+    let mut nat = examine(table, datagram, message, &mut scratch.nat);
     let mended = match &mut nat {
         Some(nat) => nat.fix(&table.keys, to, edits),
         None => Ok(()),
@@ -76,6 +77,7 @@ fn examine<'a>(
     table: &'a Table,
     datagram: &Datagram<'a>,
     message: &'a Message,
+    notes: &'a mut Notes,
 ) -> Option<Examined<'a>> {
     if table.is_backend(datagram.source.ip()) {
         return None;
@@ -88,7 +90,7 @@ fn examine<'a>(
         source: datagram.source,
         private: &table.private,
     };
-    (!policy.detect.is_empty()).then(|| nat::examine(policy, facts))
+    (!policy.detect.is_empty()).then(|| nat::examine(policy, facts, notes))
 }
 
 /// The method in CSeq: that of the request that a response answers.

@@ -204,7 +204,9 @@ fn nat_trace(table: &Table, datagram: &Datagram<'_>, message: &Message, method: 
     NatTrace {
         policy: table.nat_policy(datagram.listener, method),
         rule: rule.and_then(|(place, rule)| rule.nat.map(|_| place)),
-        present: nat::examine(everything, facts).decision.matched,
+        present: nat::examine(everything, facts, &mut nat::Notes::default())
+            .decision
+            .matched,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The parameter that [`Fix::ContactAlias`](super::Fix::ContactAlias) adds to a Contact, found again in a Request-URI.
 
-use super::{contacts::host_port_end, parameters};
+use super::parameters;
 use crate::sip::{Span, Uri};
 
 /// Before the flow token in a Contact.
@@ -21,8 +21,7 @@ impl Alias {
     /// The first alias of the URI at `uri`: ours goes right behind host and port, before anything that a client may have
     /// put there itself.
     pub fn find(bytes: &[u8], uri: Span) -> Option<Self> {
-        let parsed = Uri::parse(bytes, uri)?;
-        let start = host_port_end(bytes, &parsed);
+        let start = Uri::parse(bytes, uri)?.host_port_end;
         let found = parameters::find(bytes, start, uri.end(), NAME)?;
         Some(Self {
             parameter: found.whole,

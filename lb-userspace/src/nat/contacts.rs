@@ -1,7 +1,10 @@
 //! The Contacts of a message (RFC 3261 §20.10).
 
-use super::{Facts, private::is_ipv6_local};
-use crate::sip::{NameAddr, Span, Uri, parse_ip};
+use super::{
+    Facts,
+    addresses::{Addresses, Kind},
+};
+use crate::sip::{NameAddr, Span, Uri};
 
 /// Most Contact values that are looked at, of all Contact header fields together.
 pub const MAX_CONTACTS: usize = 8;
@@ -19,12 +22,8 @@ pub(super) struct Contact {
     pub port: u16,
     /// True without angle brackets: what follows the URI belongs to the header field.
     pub is_bare: bool,
-    /// True when the host is the source address; a name never is.
-    pub is_source_address: bool,
-    /// True when the host is a private address.
-    pub is_private: bool,
-    /// True when the host is a local IPv6 address.
-    pub is_ipv6_local: bool,
+    /// What the host is.
+    pub kind: Kind,
 }
 
 /// The Contacts of a message, in order.
@@ -39,60 +38,65 @@ pub(super) struct Contacts {
 impl Contacts {
     /// Reads all values of all Contact header fields. `*`, other schemes and what cannot be read are left out; after a
     /// value that cannot be read the rest of its header field is as well.
-    pub fn read(facts: &Facts<'_>) -> Self {
-        let mut contacts = Self::default();
+    pub fn read(&mut self, facts: &Facts<'_>, addresses: &mut Addresses) {
+        self.len = 0;
+        self.is_beyond_limits = false;
         let mut seen = 0;
-        for field in facts.message.contacts.iter().flatten() {
-            let mut next = Some(field.value.start());
-            while let Some(start) = next {
+        for field in facts.message.contacts.iter().map_while(Option::as_ref) {
+            let mut span = field.value;
+            loop {
                 if seen == MAX_CONTACTS {
-                    contacts.is_beyond_limits = true;
-                    return contacts;
+                    self.is_beyond_limits = true;
+                    return;
                 }
                 seen += 1;
-                let span = Span::new(start, field.value.end());
-                let Some(value) = NameAddr::parse(facts.bytes, span) else {
+                let Some((value, next)) = read_value(facts.bytes, span) else {
                     break;
                 };
-                if let Some(contact) = Contact::read(facts, &value) {
-                    contacts.values[contacts.len] = contact;
-                    contacts.len += 1;
+                if let Some((uri, text)) = value {
+                    self.values[self.len] = Contact {
+                        uri: text,
+                        host_start: uri.host.start() as u16,
+                        host_port_end: uri.host_port_end as u16,
+                        port: uri.effective_port(),
+                        is_bare: text.start() == span.start(),
+                        kind: addresses.kind(facts, uri.host),
+                    };
+                    self.len += 1;
                 }
-                next = value.next;
+                match next {
+                    Some(next) => span = Span::new(next, field.value.end()),
+                    None => break,
+                }
             }
         }
-        contacts
     }
 
+    /// What was found.
     pub fn as_slice(&self) -> &[Contact] {
         &self.values[..self.len]
     }
 }
 
-impl Contact {
-    fn read(facts: &Facts<'_>, value: &NameAddr) -> Option<Self> {
-        let uri = Uri::parse(facts.bytes, value.uri)?;
-        let address = parse_ip(uri.host.of(facts.bytes)).map(|address| address.to_canonical());
-        Some(Self {
-            uri: value.uri,
-            host_start: uri.host.start() as u16,
-            host_port_end: host_port_end(facts.bytes, &uri) as u16,
-            port: uri.effective_port(),
-            is_bare: value.uri.start() == value.value.start(),
-            is_source_address: address == Some(facts.source.ip()),
-            is_private: address.is_some_and(|address| facts.private.contains(address)),
-            is_ipv6_local: address.is_some_and(is_ipv6_local),
-        })
-    }
+/// A URI and its text, when there is one of the schemes `sip:` and `sips:`, and the offset of the next value.
+type Value = (Option<(Uri, Span)>, Option<usize>);
+
+/// The first value in `span`, if it can be read.
+#[inline(always)]
+fn read_value(bytes: &[u8], span: Span) -> Option<Value> {
+    let Some(usual) = Uri::parse_usual_in_brackets(bytes, span) else {
+        return read_unusual_value(bytes, span);
+    };
+    let next = match usual.1.end() + 1 == span.end() {
+        true => None,
+        false => NameAddr::parse_after_uri(bytes, span, usual.1)?.next,
+    };
+    Some((Some(usual), next))
 }
 
-/// Offset after host and port.
-pub(super) fn host_port_end(bytes: &[u8], uri: &Uri) -> usize {
-    let host_end = uri.host.end();
-    if uri.port.is_none() {
-        return host_end;
-    }
-    let digits = bytes.get(host_end + 1..).unwrap_or_default();
-    let length = digits.iter().position(|byte| !byte.is_ascii_digit());
-    host_end + 1 + length.unwrap_or(digits.len())
+#[inline(never)]
+fn read_unusual_value(bytes: &[u8], span: Span) -> Option<Value> {
+    let value = NameAddr::parse(bytes, span)?;
+    let uri = Uri::parse(bytes, value.uri);
+    Some((uri.map(|uri| (uri, value.uri)), value.next))
 }

@@ -1,12 +1,14 @@
 //! What is found out about a message.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::{
-    Decision, Fix, Fixes, Indicator, Indicators, Policy, PrivateNetworks, contacts::Contacts,
+    Decision, Fix, Fixes, Indicator, Indicators, Policy, PrivateNetworks,
+    addresses::{Addresses, Kind},
+    contacts::Contacts,
     private::is_ipv6_local,
 };
-use crate::sip::{Message, Sdp, SdpAddress, SdpLine, StartLine, parse_ip};
+use crate::sip::{MAX_SDP_ADDRESSES, Message, Sdp, SdpAddress, SdpLine, StartLine};
 
 /// What the decision is made from.
 #[derive(Clone, Copy, Debug)]
@@ -21,14 +23,25 @@ pub struct Facts<'a> {
     pub private: &'a PrivateNetworks,
 }
 
+/// Room for what is read from a message. It is large: one is used for one message after the other.
+#[derive(Clone, Debug, Default)]
+pub struct Notes {
+    addresses: Addresses,
+    pub(super) contacts: Contacts,
+    pub(super) sdp: Sdp,
+    /// What each address in `sdp` is.
+    pub(super) sdp_kinds: [Kind; MAX_SDP_ADDRESSES],
+    pub(super) has_contacts: bool,
+    pub(super) has_sdp: bool,
+}
+
 /// A message that was looked at, with what a fix needs to know so that nothing is read twice.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Examined<'a> {
     pub(super) facts: Facts<'a>,
+    pub(super) notes: &'a mut Notes,
     /// The fixes of the policy; none when no indicator matched.
     pub(super) wanted: Fixes,
-    pub(super) contacts: Option<Contacts>,
-    pub(super) sdp: Option<Sdp>,
     /// What was found, and what has been changed so far.
     pub decision: Decision,
 }
@@ -55,13 +68,14 @@ const OF_SDP: Indicators = Indicators::of(&[
 const OF_SOURCE: Indicators = Indicators::of(&[Indicator::SourcePrivate, Indicator::Ipv6Local]);
 
 /// Looks for the indicators that `policy` selects, and only for what they need.
-pub fn examine(policy: Policy, facts: Facts<'_>) -> Examined<'_> {
+pub fn examine<'a>(policy: Policy, facts: Facts<'a>, notes: &'a mut Notes) -> Examined<'a> {
     let detect = policy.detect;
+    notes.addresses = Addresses::NONE;
+    (notes.has_contacts, notes.has_sdp) = (false, false);
     let mut examined = Examined {
         facts,
+        notes,
         wanted: Fixes::NONE,
-        contacts: None,
-        sdp: None,
         decision: Decision::default(),
     };
     let mut found = Indicators::NONE;
@@ -71,18 +85,20 @@ pub fn examine(policy: Policy, facts: Facts<'_>) -> Examined<'_> {
         found.set_if(Indicator::Ipv6Local, is_ipv6_local(source));
     }
     if detect.intersects(OF_VIA) && matches!(facts.message.start_line, StartLine::Request { .. }) {
-        via(&facts, &mut found);
+        via(&facts, &mut examined.notes.addresses, &mut found);
     }
     if detect.intersects(OF_CONTACT) {
         for contact in examined.contacts().as_slice() {
-            found.set_if(Indicator::ContactPrivate, contact.is_private);
-            found.set_if(Indicator::ContactAddress, !contact.is_source_address);
+            let kind = contact.kind;
+            found.set_if(Indicator::ContactPrivate, kind.is(Kind::PRIVATE));
+            found.set_if(Indicator::ContactAddress, !kind.is(Kind::SOURCE));
             found.set_if(Indicator::ContactPort, contact.port != facts.source.port());
-            found.set_if(Indicator::Ipv6Local, contact.is_ipv6_local);
+            found.set_if(Indicator::Ipv6Local, kind.is(Kind::IPV6_LOCAL));
         }
     }
     if detect.intersects(OF_SDP) {
-        session(&facts, examined.sdp().addresses(), &mut found);
+        let (sdp, kinds) = examined.sdp();
+        session(sdp.addresses(), kinds, &mut found);
     }
     examined.decision.matched = found.and(detect);
     if examined.decision.is_natted() {
@@ -91,58 +107,44 @@ pub fn examine(policy: Policy, facts: Facts<'_>) -> Examined<'_> {
     examined
 }
 
-fn via(facts: &Facts<'_>, found: &mut Indicators) {
+#[inline(always)]
+fn via(facts: &Facts<'_>, addresses: &mut Addresses, found: &mut Indicators) {
     let Some(via) = &facts.message.via else {
         return;
     };
-    let address = |host: &[u8]| parse_ip(host).map(|address| address.to_canonical());
-    let host = address(via.host.of(facts.bytes));
+    let host = addresses.kind(facts, via.host);
     let named = match via.maddr {
-        Some(maddr) => address(maddr.of(facts.bytes)),
+        Some(maddr) => addresses.kind(facts, maddr),
         None => host,
     };
-    let source = facts.source;
     found.set_if(
         Indicator::Received,
-        via.received.is_some() || named != Some(source.ip()),
+        via.received.is_some() || !named.is(Kind::SOURCE),
     );
+    found.set_if(Indicator::ViaPrivate, host.is(Kind::PRIVATE));
     found.set_if(
-        Indicator::ViaPrivate,
-        host.is_some_and(|host| facts.private.contains(host)),
+        Indicator::ViaPort,
+        via.effective_port() != facts.source.port(),
     );
-    found.set_if(Indicator::ViaPort, via.effective_port() != source.port());
-    found.set_if(Indicator::Ipv6Local, host.is_some_and(is_ipv6_local));
+    found.set_if(Indicator::Ipv6Local, host.is(Kind::IPV6_LOCAL));
 }
 
-fn session(facts: &Facts<'_>, addresses: &[SdpAddress], found: &mut Indicators) {
+#[inline(always)]
+fn session(addresses: &[SdpAddress], kinds: &[Kind], found: &mut Indicators) {
     let mut passed = None;
-    for address in addresses {
+    for (address, kind) in addresses.iter().zip(kinds) {
         if address.line == SdpLine::Origin {
             continue;
         }
-        let is_first = passed != Some(address.description);
-        passed = Some(address.description);
+        let is_first = passed.replace(address.description) != Some(address.description);
         let of_session = address.line == SdpLine::Session;
-        if !is_first && !of_session {
+        if !kind.is_media_target() {
             continue;
         }
-        let Some(ip) = media_address(address.text.of(facts.bytes)) else {
-            continue;
-        };
-        found.set_if(
-            Indicator::SdpPrivate,
-            is_first && facts.private.contains(ip),
-        );
-        found.set_if(Indicator::Ipv6Local, is_first && is_ipv6_local(ip));
-        found.set_if(Indicator::SdpAddress, of_session && ip != facts.source.ip());
+        found.set_if(Indicator::SdpPrivate, is_first && kind.is(Kind::PRIVATE));
+        found.set_if(Indicator::Ipv6Local, is_first && kind.is(Kind::IPV6_LOCAL));
+        found.set_if(Indicator::SdpAddress, of_session && !kind.is(Kind::SOURCE));
     }
-}
-
-/// Where media is wanted: not for a name, a held stream (RFC 3264 §8.4) and a multicast group.
-fn media_address(text: &[u8]) -> Option<IpAddr> {
-    parse_ip(text)
-        .map(|ip| ip.to_canonical())
-        .filter(|ip| !ip.is_unspecified() && !ip.is_multicast())
 }
 
 impl Examined<'_> {
@@ -156,37 +158,41 @@ impl Examined<'_> {
                 .is_some_and(|via| via.rport.is_none())
     }
 
+    #[inline(always)]
     pub(super) fn contacts(&mut self) -> &Contacts {
-        let Self {
-            facts,
-            contacts,
-            decision,
-            ..
-        } = self;
-        contacts.get_or_insert_with(|| {
-            let contacts = Contacts::read(facts);
-            decision.beyond_limits |= contacts.is_beyond_limits;
-            contacts
-        })
+        let notes = &mut *self.notes;
+        if !notes.has_contacts {
+            notes.has_contacts = true;
+            notes.contacts.read(&self.facts, &mut notes.addresses);
+            self.decision.beyond_limits |= notes.contacts.is_beyond_limits;
+        }
+        &notes.contacts
     }
 
-    pub(super) fn sdp(&mut self) -> &Sdp {
-        let Self {
-            facts,
-            sdp,
-            decision,
-            ..
-        } = self;
-        sdp.get_or_insert_with(|| {
-            let message = facts.message;
-            let sdp = match (message.content_type, message.body) {
-                (Some(content_type), Some(body)) => {
-                    Sdp::read(facts.bytes, content_type.value, body)
-                }
-                _ => Sdp::default(),
-            };
-            decision.beyond_limits |= sdp.is_beyond_limits;
-            sdp
-        })
+    /// The session descriptions, and what each address in them is.
+    #[inline(always)]
+    pub(super) fn sdp(&mut self) -> (&Sdp, &[Kind]) {
+        let notes = &mut *self.notes;
+        if !notes.has_sdp {
+            notes.has_sdp = true;
+            notes.read_sdp(&self.facts);
+            self.decision.beyond_limits |= notes.sdp.is_beyond_limits;
+        }
+        (&notes.sdp, &notes.sdp_kinds)
+    }
+}
+
+impl Notes {
+    fn read_sdp(&mut self, facts: &Facts<'_>) {
+        let message = facts.message;
+        match (message.content_type, message.body) {
+            (Some(content_type), Some(body)) => {
+                self.sdp.read_again(facts.bytes, content_type.value, body);
+            }
+            _ => self.sdp.clear(),
+        }
+        for (index, address) in self.sdp.addresses().iter().enumerate() {
+            self.sdp_kinds[index % MAX_SDP_ADDRESSES] = self.addresses.kind(facts, address.text);
+        }
     }
 }

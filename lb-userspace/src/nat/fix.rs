@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Examined, Fix, Fixes, alias::ALIAS, contacts::Contact, parameters};
+use super::{Examined, Fix, Fixes, addresses::Kind, alias::ALIAS, contacts::Contact, parameters};
 use crate::{
     forward::{Edits, EditsFull, Text},
-    sip::{MAX_SDP_ADDRESSES, SdpAddress, SdpLine, Span, parse_ip, parse_number},
+    sip::{MAX_SDP_ADDRESSES, SdpAddress, SdpLine, Span, parse_number},
     token::{FLOW_TOKEN_MAX, FlowToken, Keys},
 };
 
@@ -134,7 +134,7 @@ impl Examined<'_> {
     fn fix_sdp(&mut self, source: &SourceText, edits: &mut Edits) -> Result<(), EditsFull> {
         let bytes = self.facts.bytes;
         let content_length = self.facts.message.content_length;
-        let sdp = self.sdp();
+        let (sdp, kinds) = self.sdp();
         // Half of a session description would be worse than none.
         if sdp.is_beyond_limits {
             return Ok(());
@@ -143,8 +143,9 @@ impl Examined<'_> {
         let mut growth = 0;
         for description in 0..sdp.descriptions {
             let mut of_part = 0;
-            for address in sdp.addresses() {
-                if address.description == description && must_change(bytes, address, source) {
+            for (address, kind) in sdp.addresses().iter().zip(kinds) {
+                if address.description == description && must_change(bytes, address, *kind, source)
+                {
                     of_part += set_address(address, source, edits)?;
                     changed = true;
                 }
@@ -164,7 +165,7 @@ impl Examined<'_> {
 
 impl Contact {
     fn is_source(&self, source: SocketAddr) -> bool {
-        self.is_source_address && self.port == source.port()
+        self.kind.is(Kind::SOURCE) && self.port == source.port()
     }
 
     fn parameter(&self, bytes: &[u8], name: &[u8]) -> Option<Span> {
@@ -174,17 +175,15 @@ impl Contact {
 }
 
 /// A held stream stays held, and a multicast group has no other address.
-fn must_change(bytes: &[u8], address: &SdpAddress, source: &SourceText) -> bool {
-    let text = address.text.of(bytes);
-    if text == source.ip() {
-        return address.is_ipv6 != source.source.is_ipv6();
+fn must_change(bytes: &[u8], address: &SdpAddress, kind: Kind, source: &SourceText) -> bool {
+    if kind.is(Kind::SOURCE) {
+        // As we write it, but as an address of the other family.
+        return address.is_ipv6 != source.source.is_ipv6() && address.text.of(bytes) == source.ip();
     }
-    let ip = parse_ip(text).map(|ip| ip.to_canonical());
-    match (address.line, ip) {
-        (_, Some(ip)) if ip == source.source.ip() => false,
-        (SdpLine::Origin, _) => true,
-        (_, Some(ip)) => !ip.is_unspecified() && !ip.is_multicast(),
-        (_, None) => !is_hold_name(text),
+    match address.line {
+        SdpLine::Origin => true,
+        _ if kind.is_name() => !is_hold_name(address.text.of(bytes)),
+        _ => kind.is_media_target(),
     }
 }
 

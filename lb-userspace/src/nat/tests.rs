@@ -4,6 +4,7 @@ mod fixes;
 mod indicators;
 
 use super::*;
+use crate::sip;
 
 const SOURCE: &str = "198.51.100.7:40000";
 const SOURCE6: &str = "[2001:db8:1::7]:40000";
@@ -37,6 +38,31 @@ fn with_sdp(body: &str) -> String {
         "Content-Type: application/sdp\r\n",
         &body,
     )
+}
+
+/// As another message leaves them, which has everything and too much of it.
+fn used_notes() -> Notes {
+    let contacts = "Contact: <sip:a@10.0.0.1;maddr=10.0.0.2>\r\n".repeat(MAX_CONTACTS + 1);
+    let body = "v=0\r\n".to_owned() + &"c=IN IP4 10.0.0.1\r\n".repeat(sip::MAX_SDP_ADDRESSES + 1);
+    let message = request(
+        "10.0.0.1",
+        &contacts,
+        "Content-Type: application/sdp\r\n",
+        &body,
+    );
+    let facts = Facts {
+        bytes: message.as_bytes(),
+        message: &sip::read(message.as_bytes()).unwrap(),
+        source: SOURCE.parse().unwrap(),
+        private: &PrivateNetworks::default(),
+    };
+    let mut notes = Notes::default();
+    let policy = Policy {
+        detect: Indicators::ALL,
+        fix: Fixes::ALL,
+    };
+    assert!(examine(policy, facts, &mut notes).decision.beyond_limits);
+    notes
 }
 
 #[test]

@@ -63,53 +63,37 @@ impl Matches {
     }
 }
 
-/// Up to sixteen bytes from `position`, zeros behind the last one, and how many there are.
-#[inline(always)]
-fn block_at(bytes: &[u8], position: usize) -> (Block, usize) {
-    let rest = bytes.get(position..).unwrap_or_default();
-    match rest.first_chunk::<BLOCK>() {
-        Some(block) => (Block::load(block), BLOCK),
-        None => last_block(rest),
-    }
-}
-
-/// The end of a datagram. Not inlined: one message in a hundred scans comes here.
-#[cold]
-#[inline(never)]
-fn last_block(rest: &[u8]) -> (Block, usize) {
-    let mut block = [0; BLOCK];
-    for (to, from) in block.iter_mut().zip(rest) {
-        *to = *from;
-    }
-    (Block::load(&block), rest.len())
-}
-
 /// Offset of the first byte in `start..end` that is in the set, or `end`.
 #[inline(always)]
 pub(super) fn find(bytes: &[u8], start: usize, end: usize, set: impl Fn(Block) -> u32) -> usize {
     let mut position = start;
     while position < end {
-        let (block, len) = block_at(bytes, position);
-        let found = set(block).trailing_zeros() as usize;
-        if found < len {
-            return (position + found).min(end);
-        }
-        if len < BLOCK {
-            break;
+        let Some(block) = bytes.get(position..).and_then(|rest| rest.first_chunk()) else {
+            return find_in_tail(bytes, position, end, set);
+        };
+        let found = set(Block::load(block));
+        if found != 0 {
+            return (position + found.trailing_zeros() as usize).min(end);
         }
         position += BLOCK;
     }
     end
 }
 
-/// The lines of a datagram, by its control characters, which are found sixty-four bytes at a time.
-#[derive(Clone, Debug)]
-pub(super) struct LineEnds<'a> {
-    bytes: &'a [u8],
-    /// Offset of bit 0.
-    base: usize,
-    /// Control characters that were not passed yet.
-    controls: u64,
+/// The same at the end of a datagram, with zeros behind it. One search in a hundred comes here.
+#[cold]
+#[inline(never)]
+fn find_in_tail(bytes: &[u8], start: usize, end: usize, set: impl Fn(Block) -> u32) -> usize {
+    let rest = bytes.get(start..).unwrap_or_default();
+    let mut block = [0; BLOCK];
+    for (to, from) in block.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    let found = set(Block::load(&block)).trailing_zeros() as usize;
+    if found < rest.len() {
+        return (start + found).min(end);
+    }
+    end
 }
 
 /// Where a line ends.
@@ -121,67 +105,6 @@ pub(super) struct LineEnd {
     pub next: usize,
     /// True when there are control characters in it, tabs among them.
     pub strange: bool,
-}
-
-impl<'a> LineEnds<'a> {
-    /// Starts at `position`.
-    #[inline(always)]
-    pub fn new(bytes: &'a [u8], position: usize) -> Self {
-        Self {
-            bytes,
-            base: position,
-            controls: control_bits(bytes, position),
-        }
-    }
-
-    /// The end of the line that begins at `start`, the start or the end of the line before: CRLF, or LF alone as old
-    /// devices send it.
-    #[inline(always)]
-    pub fn next(&mut self, start: usize) -> LineEnd {
-        let mut strange = false;
-        loop {
-            while self.controls != 0 {
-                let at = self.base + self.controls.trailing_zeros() as usize;
-                self.controls &= self.controls - 1;
-                if let Some([b'\r', b'\n']) =
-                    self.bytes.get(at..).and_then(|rest| rest.first_chunk())
-                {
-                    // The LF as well; that of a CR at the end of the sixty-four bytes is passed over later.
-                    self.controls &= self.controls.wrapping_sub(1);
-                    return LineEnd {
-                        content: at,
-                        next: at + 2,
-                        strange,
-                    };
-                }
-                if at >= start {
-                    if self.bytes[at] == b'\n' {
-                        return LineEnd {
-                            content: at,
-                            next: at + 1,
-                            strange,
-                        };
-                    }
-                    strange = true;
-                }
-            }
-            self.base += 64;
-            if self.base >= self.bytes.len() {
-                return self.last_line(strange);
-            }
-            self.controls = control_bits(self.bytes, self.base);
-        }
-    }
-
-    #[cold]
-    fn last_line(&mut self, strange: bool) -> LineEnd {
-        self.base = self.bytes.len();
-        LineEnd {
-            content: self.bytes.len(),
-            next: self.bytes.len(),
-            strange,
-        }
-    }
 }
 
 /// Header fields found at a time: a message of the usual size has no more.
@@ -385,32 +308,6 @@ fn window_controls(window: &[u8; WINDOW]) -> u64 {
 
 const CRLF: u16 = u16::from_le_bytes(*b"\r\n");
 
-/// Bit n for a control character at `position + n`.
-#[inline(always)]
-fn control_bits(bytes: &[u8], position: usize) -> u64 {
-    let rest = bytes.get(position..).unwrap_or_default();
-    let Some(blocks) = rest.first_chunk::<64>() else {
-        return last_control_bits(rest);
-    };
-    let bits = |index: usize| {
-        let block = Block::load(&blocks.as_chunks::<BLOCK>().0[index]);
-        u64::from(block.controls().bits()) << (BLOCK * index)
-    };
-    bits(0) | bits(1) | bits(2) | bits(3)
-}
-
-/// The same for the end of the datagram.
-#[inline(never)]
-fn last_control_bits(rest: &[u8]) -> u64 {
-    let mut bits = 0;
-    for index in 0..rest.len().div_ceil(BLOCK) {
-        let (block, len) = block_at(rest, BLOCK * index);
-        let there = (1u32 << len) - 1;
-        bits |= u64::from(block.controls().bits() & there) << (BLOCK * index);
-    }
-    bits
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::{collection::vec, prelude::*};
@@ -437,39 +334,6 @@ mod tests {
                 find(&bytes, start, end, letters),
                 slow(&|byte| (b'a'..=b'f').contains(&(byte | 0x20)) || byte == 0xff)
             );
-        }
-
-        #[test]
-        fn lines_end_where_the_slow_way_ends_them(
-            bytes in vec(
-                prop_oneof![
-                    8 => Just(b'x'), 2 => Just(b'\n'), 2 => Just(b'\r'), 1 => Just(b'\t'), 1 => Just(0u8),
-                ],
-                0..400,
-            ),
-            start in 0usize..70,
-        ) {
-            let mut start = start.min(bytes.len());
-            let mut ends = LineEnds::new(&bytes, start);
-            loop {
-                let got = ends.next(start);
-                let end = bytes[start..].iter().position(|byte| *byte == b'\n').map(|len| start + len);
-                let content = match end {
-                    Some(end) if end > start && bytes[end - 1] == b'\r' => end - 1,
-                    Some(end) => end,
-                    None => bytes.len(),
-                };
-                let want = LineEnd {
-                    content,
-                    next: end.map_or(bytes.len(), |end| end + 1),
-                    strange: bytes[start..content].iter().any(|byte| *byte < 0x20),
-                };
-                prop_assert_eq!(got, want);
-                if end.is_none() {
-                    break;
-                }
-                start = want.next;
-            }
         }
 
         /// With so many lines that the table is filled more than once, and with line ends across windows.

@@ -135,21 +135,36 @@ fn parse_long_number(digits: &[u8], max: u32) -> Option<u32> {
 /// Reads the digits at `start` as a port, and returns it with the offset after them; `None` when that is no port.
 #[inline(always)]
 pub(crate) fn read_port(bytes: &[u8], start: usize, end: usize) -> Option<(u16, usize)> {
-    let mut number = 0u32;
-    let mut position = start;
-    while position < end {
-        let digit = u32::from(bytes.get(position)?.wrapping_sub(b'0'));
-        if digit > 9 {
-            break;
-        }
-        // Past the largest port it stays past it.
-        number = (number * 10 + digit).min(1 << 20);
-        position += 1;
+    if let Some(text) = bytes.get(start..).and_then(|rest| rest.first_chunk())
+        && let (number @ 1..=0xffff, len @ 1..8) = read_digits(u64::from_le_bytes(*text))
+        && start + len <= end
+    {
+        return Some((number as u16, start + len));
     }
-    match number {
-        1..=0xffff => Some((number as u16, position)),
-        _ => None,
-    }
+    read_unusual_port(bytes, start, end)
+}
+
+/// The number that the first bytes of `text` are, the lowest one first, and how many they are.
+#[inline(always)]
+fn read_digits(text: u64) -> (u64, usize) {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let digits = text ^ (EACH * 0x30);
+    // The highest bit of each byte that is more than nine.
+    let others = (((digits & (EACH * 0x7f)) + EACH * 0x76) | digits) & (EACH * 0x80);
+    let len = others.trailing_zeros() / 8;
+    // Zeros in front of them up to eight digits, then two, four and eight together.
+    let ones = digits.unbounded_shl(64 - 8 * len);
+    let twos = ones * 10 + (ones >> 8);
+    let (even, odd) = (twos & 0xff_0000_00ff, twos >> 16 & 0xff_0000_00ff);
+    let even = even.wrapping_mul(100 + (1_000_000 << 32));
+    let odd = odd.wrapping_mul(1 + (10_000 << 32));
+    (even.wrapping_add(odd) >> 32, len as usize)
+}
+
+#[inline(never)]
+fn read_unusual_port(bytes: &[u8], start: usize, end: usize) -> Option<(u16, usize)> {
+    let after = skip_while(bytes, start, end, |byte| byte.is_ascii_digit());
+    Some((parse_port(bytes.get(start..after)?)?, after))
 }
 
 /// Reads a port, 1 to 65535.
@@ -281,6 +296,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn ports_are_read_as_the_slow_way_reads_them(text in "[0-9]{0,9}[0-9:/a\u{7f}\u{e9}\u{ff}]{0,8}", cut in 0usize..9) {
+            let bytes = text.as_bytes();
+            let end = bytes.len().saturating_sub(cut);
+            prop_assert_eq!(read_port(bytes, 0, end), read_unusual_port(bytes, 0, end));
+        }
+
         #[test]
         fn ipv4_is_read_as_the_standard_library_reads_it(text in "[0-9]{0,3}(\\.[0-9]{0,4}){2,4}") {
             prop_assert_eq!(parse_ipv4(text.as_bytes()), text.parse::<Ipv4Addr>().ok());

@@ -57,6 +57,21 @@ impl NameAddr {
         Some(value)
     }
 
+    /// The value in `span` whose URI is at `uri` with angle brackets around it: what follows them is still to be read.
+    #[inline(never)]
+    pub(crate) fn parse_after_uri(bytes: &[u8], span: Span, uri: Span) -> Option<Self> {
+        let after = uri.end() + 1;
+        let mut value = Self {
+            value: Span::new(span.start(), after),
+            uri,
+            tag: None,
+            next: None,
+        };
+        let value_end = value.read_parameters(bytes, after, span.end())?;
+        value.value = Span::new(span.start(), value_end);
+        Some(value)
+    }
+
     /// URI and tag of a value `[name] <URI>[;tag=TAG]` that is all of `start..end`, as most From and To are; `None` for
     /// every other one, right or wrong.
     #[inline(always)]

@@ -5,7 +5,7 @@
 
 use super::{
     HeaderField, Lines, Name, Span,
-    block::{LineEnds, find},
+    block::{BLOCK, Block, find},
     chars::{is_token, parse_number, skip_lws, skip_while},
     name_addr::RawParameter,
 };
@@ -68,14 +68,32 @@ impl Sdp {
     /// one that does not begin with `v=`, as one that is compressed or encrypted does not.
     pub fn read(bytes: &[u8], content_type: Span, body: Span) -> Self {
         let mut sdp = Self::default();
+        sdp.read_again(bytes, content_type, body);
+        sdp
+    }
+
+    /// The same in the place of what was read before.
+    pub fn read_again(&mut self, bytes: &[u8], content_type: Span, body: Span) {
+        self.clear();
+        // As nearly everybody writes it.
+        if content_type.of(bytes) == b"application/sdp" {
+            self.description(bytes, body.start(), body.end(), None);
+            return;
+        }
         match MediaType::read(bytes, content_type) {
             MediaType::Sdp => {
-                sdp.description(bytes, body.start(), body.end(), None);
+                self.description(bytes, body.start(), body.end(), None);
             }
-            MediaType::Multipart(boundary) => sdp.parts(bytes, body, boundary),
+            MediaType::Multipart(boundary) => self.parts(bytes, body, boundary),
             MediaType::Other => {}
         }
-        sdp
+    }
+
+    /// Forgets what was read.
+    pub fn clear(&mut self) {
+        // What is behind the numbers is not looked at.
+        (self.len, self.descriptions) = (0, 0);
+        self.is_beyond_limits = false;
     }
 
     /// What was found.
@@ -93,55 +111,76 @@ impl Sdp {
             *slot = length;
         }
         let mut level = SdpLine::Session;
-        let mut lines = LineEnds::new(bytes, start);
-        let mut position = start;
-        for _ in 0..MAX_SDP_LINES {
-            let line = lines.next(position);
-            match bytes[position..line.content] {
-                [b'c', b'=', ..] => self.address(bytes, level, position + 2, line.content),
-                [b'm', b'=', ..] => level = SdpLine::Media,
-                [b'o', b'=', ..] => self.origin(bytes, position + 2, line.content),
-                _ => {}
+        let mut lines = MAX_SDP_LINES;
+        let mut line = start;
+        let mut window = start;
+        while window < end {
+            let mut feeds = line_feeds(bytes, window);
+            while feeds != 0 {
+                let feed = window + feeds.trailing_zeros() as usize;
+                feeds &= feeds - 1;
+                if let Some(b'c' | b'm' | b'o') = bytes.get(line) {
+                    self.line(bytes, &mut level, line, feed);
+                }
+                line = feed + 1;
+                lines -= 1;
+                if lines == 0 {
+                    self.is_beyond_limits |= line < end;
+                    self.descriptions += 1;
+                    return;
+                }
             }
-            position = line.next;
-            if position >= end {
-                break;
-            }
+            window += WINDOW;
         }
-        self.is_beyond_limits |= position < end;
+        if let Some(b'c' | b'm' | b'o') = bytes.get(line) {
+            self.line(bytes, &mut level, line, end);
+        }
         self.descriptions += 1;
     }
 
-    /// `username id version IN IP4 address`.
-    fn origin(&mut self, bytes: &[u8], start: usize, end: usize) {
+    /// Reads a line that may matter. Not inlined: most lines do not.
+    #[inline(never)]
+    fn line(&mut self, bytes: &[u8], level: &mut SdpLine, start: usize, end: usize) {
         let end = trim_end(bytes, start, end);
-        // The address is last, and nothing before it has blanks in it: read from the end, it is next to us.
-        let line = &bytes[start..end];
-        let Some(blank) = memchr::memrchr(b' ', line) else {
+        let Some([kind, b'=', content @ ..]) = bytes.get(start..end) else {
             return;
         };
-        if let Some(network) = blank.checked_sub(b"IN IP4".len()) {
-            self.address(bytes, SdpLine::Origin, start + network, end);
+        match kind {
+            b'c' => self.address(bytes, *level, start + 2, end),
+            b'm' => *level = SdpLine::Media,
+            // `username id version IN IP4 address`. The address is last, and nothing before it has blanks in it: read from
+            // the end, it is next to us.
+            b'o' => {
+                let network =
+                    last_blank(content).and_then(|blank| blank.checked_sub(b"IN IP4".len()));
+                if let Some(network) = network {
+                    self.address(bytes, SdpLine::Origin, start + 2 + network, end);
+                }
+            }
+            _ => {}
         }
     }
 
     /// Notes the address in `IN IP4 address` at `start..end`. A multicast address has `/` and more after it.
+    #[inline(always)]
     fn address(&mut self, bytes: &[u8], line: SdpLine, start: usize, end: usize) {
-        let end = trim_end(bytes, start, end);
-        let Some(([i, n, b' ', p @ .., b' '], text)) = bytes[start..end].split_first_chunk::<7>()
-        else {
+        /// Letters in upper case, and nothing of the first byte of the address.
+        const NETWORK: u64 = u64::from_le_bytes([0xdf, 0xdf, 0xff, 0xdf, 0xdf, 0xff, 0xff, 0]);
+        const IPV4: u64 = u64::from_le_bytes(*b"IN IP4 \0");
+        const IPV6: u64 = u64::from_le_bytes(*b"IN IP6 \0");
+        let Some(network) = bytes.get(start..end).and_then(|text| text.first_chunk()) else {
             return;
         };
-        let is_ipv6 = match p {
-            [a, b, b'4'] if [*a, *b].eq_ignore_ascii_case(b"IP") => false,
-            [a, b, b'6'] if [*a, *b].eq_ignore_ascii_case(b"IP") => true,
+        let is_ipv6 = match u64::from_le_bytes(*network) & NETWORK {
+            IPV4 => false,
+            IPV6 => true,
             _ => return,
         };
-        let start = end - text.len();
+        let start = start + b"IN IP4 ".len();
         let text_end = find(bytes, start, end, |block| {
             block.is(b'/').or(block.is(b' ')).bits()
         });
-        if ![*i, *n].eq_ignore_ascii_case(b"IN") || text_end == start {
+        if text_end == start {
             return;
         }
         match self.addresses.get_mut(usize::from(self.len)) {
@@ -220,7 +259,57 @@ impl Sdp {
     }
 }
 
+/// Bytes in which line feeds are looked for together.
+const WINDOW: usize = 64;
+
+/// Bit n for a line feed at `position + n`, of sixty-four bytes.
+#[inline(always)]
+fn line_feeds(bytes: &[u8], position: usize) -> u64 {
+    let rest = bytes.get(position..).unwrap_or_default();
+    if let Some(window) = rest.first_chunk() {
+        return line_feeds_of(window);
+    }
+    match bytes.last_chunk() {
+        // Those before `position` fall out.
+        Some(last) => line_feeds_of(last).unbounded_shr((WINDOW - rest.len()) as u32),
+        None => few_line_feeds(rest),
+    }
+}
+
+#[inline(always)]
+fn line_feeds_of(window: &[u8; WINDOW]) -> u64 {
+    let (blocks, _) = window.as_chunks::<BLOCK>();
+    let bits = |index: usize| {
+        let block = Block::load(&blocks[index]);
+        u64::from(block.is(b'\n').bits()) << (BLOCK * index)
+    };
+    bits(0) | bits(1) | bits(2) | bits(3)
+}
+
+#[cold]
+#[inline(never)]
+fn few_line_feeds(rest: &[u8]) -> u64 {
+    let bits = rest.iter().enumerate();
+    bits.fold(0, |bits, (index, byte)| {
+        bits | u64::from(*byte == b'\n') << index
+    })
+}
+
+/// Offset of the last blank.
+#[inline(always)]
+fn last_blank(line: &[u8]) -> Option<usize> {
+    // Behind it is an IPv4 address mostly.
+    let near = line
+        .last_chunk()
+        .map_or(0, |last| Block::load(last).is(b' ').bits());
+    match near {
+        0 => memchr::memrchr(b' ', line),
+        _ => Some(line.len() - BLOCK + near.ilog2() as usize),
+    }
+}
+
 /// `start..end` without the CR and blanks at its end.
+#[inline(always)]
 fn trim_end(bytes: &[u8], start: usize, end: usize) -> usize {
     let mut end = end;
     while end > start && matches!(bytes[end - 1], b'\r' | b' ' | b'\t') {
@@ -250,11 +339,6 @@ enum MediaType<'a> {
 
 impl<'a> MediaType<'a> {
     fn read(bytes: &'a [u8], value: Span) -> Self {
-        const SDP: &[u8] = b"application/sdp";
-        // As nearly everybody writes it.
-        if value.of(bytes).eq_ignore_ascii_case(SDP) {
-            return Self::Sdp;
-        }
         let (start, end) = (value.start(), value.end());
         let type_end = skip_while(bytes, start, end, is_token);
         let slash = skip_lws(bytes, type_end, end);

@@ -3,7 +3,7 @@
 use super::{
     Span,
     block::{Block, find},
-    chars::{parse_port, skip_while},
+    chars::{read_port, skip_while},
 };
 
 /// User, host and port of a `sip:` or `sips:` URI. Parameters and headers are not looked at.
@@ -17,23 +17,18 @@ pub struct Uri {
     pub host: Span,
     /// Port, when written.
     pub port: Option<u16>,
+    /// Offset after host and port: where parameters begin.
+    pub host_port_end: usize,
 }
 
 impl Uri {
     /// Reads the URI at `span`; `None` for other schemes and for what cannot be read.
     pub fn parse(bytes: &[u8], span: Span) -> Option<Self> {
-        let (mut position, end) = (span.start(), span.end());
+        let (start, end) = (span.start(), span.end());
         let text = span.of(bytes);
-        let secure = match text.get(..5) {
-            Some([s, i, p, b':', _]) if [*s, *i, *p].eq_ignore_ascii_case(b"sip") => {
-                position += 4;
-                false
-            }
-            Some(scheme) if scheme.eq_ignore_ascii_case(b"sips:") => {
-                position += 5;
-                true
-            }
-            _ => return None,
+        let (secure, mut position) = match text.first_chunk() {
+            Some(b"sip:") if text.len() > 4 => (false, start + 4),
+            _ => skip_scheme(text, start)?,
         };
         // `@` is only allowed unescaped at the end of the user part.
         let at = find(bytes, position, end, |block| block.is(b'@').bits());
@@ -45,10 +40,9 @@ impl Uri {
         let host = parse_host(bytes, position, end)?;
         let mut after = host.end();
         let mut port = None;
-        if bytes.get(after) == Some(&b':') && after < end {
-            let digits = after + 1;
-            after = skip_while(bytes, digits, end, |byte| byte.is_ascii_digit());
-            port = Some(parse_port(&bytes[digits..after])?);
+        if after < end && bytes[after] == b':' {
+            let (number, digits_end) = read_port(bytes, after + 1, end)?;
+            (port, after) = (Some(number), digits_end);
         }
         if after < end && !matches!(bytes[after], b';' | b'?') {
             return None;
@@ -58,12 +52,62 @@ impl Uri {
             user,
             host,
             port,
+            host_port_end: after,
         })
+    }
+
+    /// The URI that `span` begins with in angle brackets, and its text without them, in the form `<sip:user@host:port...>`
+    /// that most have; `None` for every other one, right or wrong.
+    #[inline(always)]
+    pub(crate) fn parse_usual_in_brackets(bytes: &[u8], span: Span) -> Option<(Self, Span)> {
+        let (start, end) = (span.start(), span.end());
+        if bytes.get(start..)?.first_chunk() != Some(b"<sip:") {
+            return None;
+        }
+        let user = start + b"<sip:".len();
+        let at = find(bytes, user, end, |block| {
+            block.is(b'@').or(block.is(b'>')).bits()
+        });
+        if at >= end || bytes[at] != b'@' {
+            return None;
+        }
+        let host = Span::new(at + 1, find(bytes, at + 1, end, ends_host));
+        let mut after = host.end();
+        let mut port = None;
+        if bytes.get(after) == Some(&b':') {
+            let (number, digits_end) = read_port(bytes, after + 1, end)?;
+            (port, after) = (Some(number), digits_end);
+        }
+        let uri = Self {
+            secure: false,
+            user: Some(Span::new(user, at)),
+            host,
+            port,
+            host_port_end: after,
+        };
+        let close = match bytes.get(after)? {
+            b'>' => after,
+            b';' => find(bytes, after, end, |block| block.is(b'>').bits()),
+            _ => return None,
+        };
+        // No blank is part of a URI.
+        (!host.is_empty() && close < end && bytes[close - 1] > b' ')
+            .then(|| (uri, Span::new(start + 1, close)))
     }
 
     /// The port, or the default of the scheme (RFC 3261 §19.1.2).
     pub fn effective_port(&self) -> u16 {
         self.port.unwrap_or(if self.secure { 5061 } else { 5060 })
+    }
+}
+
+/// Passes `sip:` or `sips:` in any case, when something follows: which of them it is, and the offset after it.
+#[cold]
+fn skip_scheme(text: &[u8], start: usize) -> Option<(bool, usize)> {
+    match text.get(..5)? {
+        [s, i, p, b':', _] if [*s, *i, *p].eq_ignore_ascii_case(b"sip") => Some((false, start + 4)),
+        scheme if scheme.eq_ignore_ascii_case(b"sips:") => Some((true, start + 5)),
+        _ => None,
     }
 }
 

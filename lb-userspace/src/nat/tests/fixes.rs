@@ -41,7 +41,8 @@ fn fixed(message: &str, source: &str, fix: &[Fix]) -> (String, Fixes) {
         detect: Indicators::of(&[Indicator::SourcePrivate]),
         fix: Fixes::of(fix),
     };
-    let mut examined = examine(policy, facts);
+    let mut notes = used_notes();
+    let mut examined = examine(policy, facts, &mut notes);
     let mut edits = Edits::new();
     examined
         .fix(&keys(), BACKEND.parse().unwrap(), &mut edits)

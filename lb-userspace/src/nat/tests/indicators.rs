@@ -24,10 +24,13 @@ fn found(message: &str, source: &str, more_private: &[&str]) -> Indicators {
         detect,
         fix: Fixes::NONE,
     };
-    let all = examine(policy(Indicators::ALL), facts).decision.matched;
+    let mut notes = used_notes();
+    let all = examine(policy(Indicators::ALL), facts, &mut notes)
+        .decision
+        .matched;
     // Each by itself finds the same.
     for one in Indicator::ALL {
-        let alone = examine(policy(Indicators::of(&[one])), facts);
+        let alone = examine(policy(Indicators::of(&[one])), facts, &mut notes);
         assert_eq!(
             alone.decision.matched,
             all.and(Indicators::of(&[one])),
@@ -35,14 +38,14 @@ fn found(message: &str, source: &str, more_private: &[&str]) -> Indicators {
             one.name()
         );
         assert!(
-            alone.contacts.is_none()
+            !alone.notes.has_contacts
                 || one.name().contains("contact")
                 || one == Indicator::Ipv6Local
         );
-        assert!(alone.sdp.is_none() || one.name().contains("sdp") || one == Indicator::Ipv6Local);
+        assert!(!alone.notes.has_sdp || one.name().contains("sdp") || one == Indicator::Ipv6Local);
     }
     assert!(
-        examine(policy(Indicators::NONE), facts)
+        examine(policy(Indicators::NONE), facts, &mut notes)
             .decision
             .matched
             .is_empty()
@@ -403,7 +406,7 @@ fn limits_are_noted() {
             detect: Indicators::of(&[Indicator::ContactPrivate]),
             fix: Fixes::NONE,
         };
-        let decision = examine(policy, facts).decision;
+        let decision = examine(policy, facts, &mut used_notes()).decision;
         assert_eq!(
             (decision.beyond_limits, decision.is_natted()),
             (beyond, !beyond)
