@@ -31,4 +31,4 @@ pub use start_line::StartLine;
 pub use uri::Uri;
 pub use via::{Parameter, Via};
 
-pub(crate) use chars::{parse_ip, parse_number};
+pub(crate) use chars::{find_either, parse_ip, parse_number};

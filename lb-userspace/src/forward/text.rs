@@ -28,6 +28,17 @@ const OCTETS: [[u8; 5]; 256] = {
     octets
 };
 
+/// The two digits of each number below a hundred, the first one lowest.
+const PAIRS: [u16; 100] = {
+    let mut pairs = [0; 100];
+    let mut number = 0;
+    while number < 100 {
+        pairs[number] = ((number / 10) | ((number % 10) << 8)) as u16;
+        number += 1;
+    }
+    pairs
+};
+
 /// Text of at most `N` bytes; what does not fit is cut off, so sizes are chosen for the longest value.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Text<const N: usize> {
@@ -67,18 +78,38 @@ impl<const N: usize> Text<N> {
     }
 
     pub fn put_number(&mut self, number: u16) {
-        let mut digits = [0; 5];
-        let mut start = digits.len();
-        let mut rest = number;
-        loop {
-            start -= 1;
-            digits[start] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            if rest == 0 {
-                break;
+        let rest = number % 10_000;
+        let pair = |two: u16| u64::from(PAIRS[usize::from(two % 100)]);
+        // Five digits, the first one lowest.
+        let digits = u64::from(number / 10_000) | pair(rest / 100) << 8 | pair(rest % 100) << 24;
+        let skipped = (digits.trailing_zeros() / 8).min(4);
+        let text = ((digits | u64::from_le_bytes(*b"00000\0\0\0")) >> (8 * skipped)).to_le_bytes();
+        let len = 5 - skipped as usize;
+        match self.room() {
+            Some(room) => {
+                *room = text;
+                self.len += len;
             }
+            None => self.put(&text[..len]),
         }
-        self.put(&digits[start..]);
+    }
+
+    /// Puts `:` and a number.
+    pub fn put_port(&mut self, port: u16) {
+        match self.room::<1>() {
+            Some(room) => {
+                *room = [b':'];
+                self.len += 1;
+            }
+            None => self.put(b":"),
+        }
+        self.put_number(port);
+    }
+
+    /// The next bytes: what is put there and not counted is overwritten by what comes next.
+    #[inline(always)]
+    fn room<const M: usize>(&mut self) -> Option<&mut [u8; M]> {
+        self.bytes.get_mut(self.len..)?.first_chunk_mut()
     }
 
     /// The address without brackets, as `received` has it.
@@ -92,10 +123,9 @@ impl<const N: usize> Text<N> {
     fn put_ipv4(&mut self, address: Ipv4Addr) {
         for octet in address.octets() {
             let [digits @ .., len] = OCTETS[usize::from(octet)];
-            match self.bytes.get_mut(self.len..self.len + digits.len()) {
-                // The unused digits are overwritten by what comes next.
-                Some(place) => {
-                    place.copy_from_slice(&digits);
+            match self.room() {
+                Some(room) => {
+                    *room = digits;
                     self.len += usize::from(len);
                 }
                 None => self.put(&digits[..usize::from(len)]),
@@ -113,8 +143,7 @@ impl<const N: usize> Text<N> {
         } else {
             self.put_ip(address.ip());
         }
-        self.put(b":");
-        self.put_number(address.port());
+        self.put_port(address.port());
     }
 
     /// RFC 5952: lower case, no leading zeros, the first longest run of two or more zero groups as `::`.
@@ -181,6 +210,16 @@ mod tests {
             let mut text = Text::<54>::new();
             text.put_host_port(want.parse().unwrap());
             assert_eq!(text.as_slice(), want.as_bytes());
+        }
+    }
+
+    #[test]
+    fn numbers() {
+        for number in 0..=u16::MAX {
+            let mut text = Text::<12>::new();
+            text.put_number(number);
+            text.put_number(number);
+            assert_eq!(text.as_slice(), format!("{number}{number}").as_bytes());
         }
     }
 

@@ -68,10 +68,8 @@ impl Default for Addresses {
 /// Reads addresses, and keeps the last one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Addresses {
-    /// Up to sixteen bytes of text, the first one lowest. An IPv4 address has fifteen at the most.
+    /// Its text and, in the highest byte, how long that is.
     text: u128,
-    /// Ones where the text is.
-    mask: u128,
     /// What it is.
     kind: Kind,
 }
@@ -80,7 +78,6 @@ impl Addresses {
     /// Nothing was read, and the empty text is a name.
     pub const NONE: Self = Self {
         text: 0,
-        mask: 0,
         kind: Kind::NAME,
     };
 
@@ -88,24 +85,22 @@ impl Addresses {
     #[inline(always)]
     pub fn kind(&mut self, facts: &Facts<'_>, span: Span) -> Kind {
         let rest = facts.bytes.get(span.start()..).unwrap_or_default();
-        let (Some(chunk), Some(mask)) = (rest.first_chunk::<16>(), MASKS.get(span.len())) else {
+        let len = span.len();
+        let (Some(chunk), Some(mask)) = (rest.first_chunk::<16>(), MASKS.get(len)) else {
             return read(facts, span);
         };
-        let text = u128::from_le_bytes(*chunk) & mask;
-        if *mask != self.mask || text != self.text {
-            *self = Self {
-                text,
-                mask: *mask,
-                kind: read(facts, span),
-            };
+        let text = u128::from_le_bytes(*chunk) & mask | (len as u128) << 120;
+        if text != self.text {
+            let kind = read(facts, span);
+            *self = Self { text, kind };
         }
         self.kind
     }
 }
 
-/// Ones for the first bytes of a text, by its length.
-const MASKS: [u128; 17] = {
-    let mut masks = [0; 17];
+/// Ones for the first bytes of a text, by its length: an IPv4 address has at most fifteen.
+const MASKS: [u128; 16] = {
+    let mut masks = [0; 16];
     let mut len = 1;
     while len < masks.len() {
         masks[len] = masks[len - 1] << 8 | 0xff;
@@ -117,6 +112,7 @@ const MASKS: [u128; 17] = {
 #[inline(never)]
 fn read(facts: &Facts<'_>, span: Span) -> Kind {
     match parse_ip(span.of(facts.bytes)) {
+        Some(IpAddr::V4(address)) => Kind::of(facts, IpAddr::V4(address)),
         Some(address) => Kind::of(facts, address.to_canonical()),
         None => Kind::NAME,
     }

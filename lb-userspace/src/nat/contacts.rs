@@ -43,32 +43,64 @@ impl Contacts {
         self.is_beyond_limits = false;
         let mut seen = 0;
         for field in facts.message.contacts.iter().map_while(Option::as_ref) {
-            let mut span = field.value;
-            loop {
+            let mut next = Some(field.value.start());
+            while let Some(start) = next {
                 if seen == MAX_CONTACTS {
                     self.is_beyond_limits = true;
                     return;
                 }
                 seen += 1;
-                let Some((value, next)) = read_value(facts.bytes, span) else {
-                    break;
+                let span = Span::new(start, field.value.end());
+                let read = match Uri::parse_usual_in_brackets(facts.bytes, span) {
+                    Some((uri, text)) if text.end() + 1 == span.end() => {
+                        self.add(facts, addresses, &uri, text, false);
+                        break;
+                    }
+                    _ => self.read_unusual(facts, addresses, span),
                 };
-                if let Some((uri, text)) = value {
-                    self.values[self.len] = Contact {
-                        uri: text,
-                        host_start: uri.host.start() as u16,
-                        host_port_end: uri.host_port_end as u16,
-                        port: uri.effective_port(),
-                        is_bare: text.start() == span.start(),
-                        kind: addresses.kind(facts, uri.host),
-                    };
-                    self.len += 1;
-                }
-                match next {
-                    Some(next) => span = Span::new(next, field.value.end()),
+                match read {
+                    Some(value) => next = value.next,
                     None => break,
                 }
             }
+        }
+    }
+
+    /// Reads a value that has parameters or is followed by another one, or is written in another way than most.
+    #[inline(never)]
+    fn read_unusual(
+        &mut self,
+        facts: &Facts<'_>,
+        addresses: &mut Addresses,
+        span: Span,
+    ) -> Option<NameAddr> {
+        let value = NameAddr::parse(facts.bytes, span)?;
+        if let Some(uri) = Uri::parse(facts.bytes, value.uri) {
+            let is_bare = value.uri.start() == value.value.start();
+            self.add(facts, addresses, &uri, value.uri, is_bare);
+        }
+        Some(value)
+    }
+
+    #[inline(always)]
+    fn add(
+        &mut self,
+        facts: &Facts<'_>,
+        addresses: &mut Addresses,
+        uri: &Uri,
+        text: Span,
+        is_bare: bool,
+    ) {
+        if let Some(place) = self.values.get_mut(self.len) {
+            *place = Contact {
+                uri: text,
+                host_start: uri.host.start() as u16,
+                host_port_end: uri.host_port_end as u16,
+                port: uri.effective_port(),
+                is_bare,
+                kind: addresses.kind(facts, uri.host),
+            };
+            self.len += 1;
         }
     }
 
@@ -76,27 +108,4 @@ impl Contacts {
     pub fn as_slice(&self) -> &[Contact] {
         &self.values[..self.len]
     }
-}
-
-/// A URI and its text, when there is one of the schemes `sip:` and `sips:`, and the offset of the next value.
-type Value = (Option<(Uri, Span)>, Option<usize>);
-
-/// The first value in `span`, if it can be read.
-#[inline(always)]
-fn read_value(bytes: &[u8], span: Span) -> Option<Value> {
-    let Some(usual) = Uri::parse_usual_in_brackets(bytes, span) else {
-        return read_unusual_value(bytes, span);
-    };
-    let next = match usual.1.end() + 1 == span.end() {
-        true => None,
-        false => NameAddr::parse_after_uri(bytes, span, usual.1)?.next,
-    };
-    Some((Some(usual), next))
-}
-
-#[inline(never)]
-fn read_unusual_value(bytes: &[u8], span: Span) -> Option<Value> {
-    let value = NameAddr::parse(bytes, span)?;
-    let uri = Uri::parse(bytes, value.uri);
-    Some((uri.map(|uri| (uri, value.uri)), value.next))
 }

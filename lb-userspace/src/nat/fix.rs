@@ -1,11 +1,11 @@
 //! What is changed in a message from behind a NAT.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::{Examined, Fix, Fixes, addresses::Kind, alias::ALIAS, contacts::Contact, parameters};
 use crate::{
     forward::{Edits, EditsFull, Text},
-    sip::{MAX_SDP_ADDRESSES, SdpAddress, SdpLine, Span, parse_number},
+    sip::{MAX_SDP_ADDRESSES, Sdp, SdpAddress, SdpLine, Span, parse_number},
     token::{FLOW_TOKEN_MAX, FlowToken, Keys},
 };
 
@@ -16,36 +16,47 @@ const OF_TEXT: Fixes = Fixes::of(&[Fix::Contact, Fix::ContactAlias, Fix::Sdp]);
 pub const MAX_NAT_EDITS: usize =
     3 * super::MAX_CONTACTS + MAX_SDP_ADDRESSES + crate::sip::MAX_BODY_PARTS + 1;
 
+/// Length of an IPv6 address in brackets with a port at the most, and a bit.
+const SOURCE_LEN: usize = 54;
+
 /// The source as text, written once: `address:port` with the brackets of an IPv6 address.
 struct SourceText {
-    text: Text<54>,
+    text: [u8; SOURCE_LEN],
+    len: usize,
     ip_end: usize,
-    source: SocketAddr,
+    is_ipv6: bool,
+    port: u16,
 }
 
 impl SourceText {
     fn new(source: SocketAddr) -> Self {
-        let mut text = Text::new();
+        let mut text = Text::<SOURCE_LEN>::new();
         if source.is_ipv6() {
             text.put(b"[");
         }
         text.put_ip(source.ip());
         let ip_end = text.len();
-        text.put(if source.is_ipv6() { b"]:" } else { b":" });
-        text.put_number(source.port());
+        if source.is_ipv6() {
+            text.put(b"]");
+        }
+        text.put_port(source.port());
+        let mut bytes = [0; SOURCE_LEN];
+        let len = text.write(&mut bytes);
         Self {
-            text,
+            text: bytes,
+            len,
             ip_end,
-            source,
+            is_ipv6: source.is_ipv6(),
+            port: source.port(),
         }
     }
 
-    fn host_port(&self) -> &[u8] {
-        self.text.as_slice()
+    fn ip(&self) -> &[u8] {
+        &self.text[usize::from(self.is_ipv6)..self.ip_end]
     }
 
-    fn ip(&self) -> &[u8] {
-        &self.text.as_slice()[usize::from(self.source.is_ipv6())..self.ip_end]
+    fn ip_len(&self) -> usize {
+        self.ip_end - usize::from(self.is_ipv6)
     }
 }
 
@@ -82,9 +93,10 @@ impl Examined<'_> {
         let bytes = self.facts.bytes;
         let mut changed = false;
         for contact in self.contacts().as_slice() {
-            if !contact.is_source(source.source) {
+            if !contact.is_source(source.port) {
                 let (start, end) = (contact.host_start, contact.host_port_end);
-                edits.push(start.into(), (end - start).into(), source.host_port())?;
+                let removed = end - start;
+                edits.push_start(start.into(), removed.into(), &source.text, source.len)?;
                 changed = true;
             }
             // Without brackets there are no URI parameters.
@@ -109,7 +121,7 @@ impl Examined<'_> {
         let mut token = [0; FLOW_TOKEN_MAX];
         let mut token_len = 0;
         for contact in self.contacts().as_slice() {
-            if contact.is_source(client) {
+            if contact.is_source(client.port()) {
                 continue;
             }
             if token_len == 0 {
@@ -141,20 +153,19 @@ impl Examined<'_> {
         }
         let mut changed = false;
         let mut growth = 0;
-        for description in 0..sdp.descriptions {
-            let mut of_part = 0;
-            for (address, kind) in sdp.addresses().iter().zip(kinds) {
-                if address.description == description && must_change(bytes, address, *kind, source)
-                {
-                    of_part += set_address(address, source, edits)?;
-                    changed = true;
-                }
+        let (mut description, mut of_part) = (0, 0);
+        for (address, kind) in sdp.addresses().iter().zip(kinds) {
+            if !must_change(bytes, address, *kind, source) {
+                continue;
             }
-            growth += of_part;
-            if let Some(Some(length)) = sdp.part_lengths.get(usize::from(description)) {
-                growth += grow(bytes, *length, of_part, edits)?;
+            if address.description != description {
+                growth += grow_part(bytes, sdp, description, of_part, edits)?;
+                (description, of_part) = (address.description, 0);
             }
+            of_part += set_address(address, source, edits)?;
+            changed = true;
         }
+        growth += grow_part(bytes, sdp, description, of_part, edits)?;
         if let Some(length) = content_length {
             grow(bytes, length.value, growth, edits)?;
         }
@@ -164,8 +175,8 @@ impl Examined<'_> {
 }
 
 impl Contact {
-    fn is_source(&self, source: SocketAddr) -> bool {
-        self.kind.is(Kind::SOURCE) && self.port == source.port()
+    fn is_source(&self, port: u16) -> bool {
+        self.kind.is(Kind::SOURCE) && self.port == port
     }
 
     fn parameter(&self, bytes: &[u8], name: &[u8]) -> Option<Span> {
@@ -178,7 +189,7 @@ impl Contact {
 fn must_change(bytes: &[u8], address: &SdpAddress, kind: Kind, source: &SourceText) -> bool {
     if kind.is(Kind::SOURCE) {
         // As we write it, but as an address of the other family.
-        return address.is_ipv6 != source.source.is_ipv6() && address.text.of(bytes) == source.ip();
+        return address.is_ipv6 != source.is_ipv6 && address.text.of(bytes) == source.ip();
     }
     match address.line {
         SdpLine::Origin => true,
@@ -202,16 +213,31 @@ fn set_address(
     source: &SourceText,
     edits: &mut Edits,
 ) -> Result<isize, EditsFull> {
-    let is_ipv6 = matches!(source.source.ip(), IpAddr::V6(_));
     let (start, end) = (address.text.start(), address.text.end());
-    if address.is_ipv6 == is_ipv6 {
-        edits.push(start, end - start, source.ip())?;
-    } else {
-        let family = address.family();
-        edits.push(family, end - family, if is_ipv6 { b"6 " } else { b"4 " })?;
-        edits.append(source.ip())?;
+    match (address.is_ipv6, source.is_ipv6) {
+        (false, false) => edits.push_start(start, end - start, &source.text, source.ip_end)?,
+        (true, true) => edits.push(start, end - start, source.ip())?,
+        (_, is_ipv6) => {
+            let family = address.family();
+            edits.push(family, end - family, if is_ipv6 { b"6 " } else { b"4 " })?;
+            edits.append(source.ip())?;
+        }
     }
-    Ok(source.ip().len() as isize - (end - start) as isize)
+    Ok(source.ip_len() as isize - (end - start) as isize)
+}
+
+/// Adds to the length that a part may have of its own, and returns how many bytes longer the body gets.
+fn grow_part(
+    bytes: &[u8],
+    sdp: &Sdp,
+    description: u8,
+    by: isize,
+    edits: &mut Edits,
+) -> Result<isize, EditsFull> {
+    match sdp.part_lengths.get(usize::from(description)) {
+        Some(Some(length)) => Ok(by + grow(bytes, *length, by, edits)?),
+        _ => Ok(by),
+    }
 }
 
 /// Adds to the number at `digits`; returns how many bytes longer that gets.

@@ -1,6 +1,6 @@
 //! Parameters of a SIP URI (RFC 3261 §19.1.1).
 
-use crate::sip::Span;
+use crate::sip::{Span, find_either};
 
 /// Most parameters of one URI that are looked at.
 const MAX_PARAMETERS: usize = 64;
@@ -19,22 +19,23 @@ pub(super) fn find(bytes: &[u8], start: usize, end: usize, name: &[u8]) -> Optio
     let mut position = start;
     for _ in 0..MAX_PARAMETERS {
         // Behind a `?` are header fields.
-        let rest = bytes.get(position..end)?.strip_prefix(b";")?;
-        let length = memchr::memchr2(b';', b'?', rest).unwrap_or(rest.len());
-        let parameter = &rest[..length];
-        let next = position + 1 + length;
-        let (found, value) = match parameter.split_at_checked(name.len()) {
-            Some((found, [])) => (found, next),
-            Some((found, [b'=', ..])) => (found, position + 1 + name.len() + 1),
-            _ => (&[][..], next),
-        };
-        if found.eq_ignore_ascii_case(name) && !found.is_empty() {
-            return Some(UriParameter {
-                whole: Span::new(position, next),
-                value: Span::new(value, next),
-            });
+        if position >= end || bytes.get(position) != Some(&b';') {
+            return None;
         }
-        position = next;
+        let text = position + 1;
+        let next = find_either(bytes, text, end, b';', b'?');
+        let value = match bytes.get(text..next)?.split_at_checked(name.len()) {
+            Some((found, [])) if found.eq_ignore_ascii_case(name) => next,
+            Some((found, [b'=', ..])) if found.eq_ignore_ascii_case(name) => text + name.len() + 1,
+            _ => {
+                position = next;
+                continue;
+            }
+        };
+        return Some(UriParameter {
+            whole: Span::new(position, next),
+            value: Span::new(value, next),
+        });
     }
     None
 }

@@ -47,6 +47,14 @@ pub(crate) fn skip_while(
     }
 }
 
+/// Offset of the first of two octets in `start..end`, or `end`.
+#[inline(always)]
+pub(crate) fn find_either(bytes: &[u8], start: usize, end: usize, one: u8, other: u8) -> usize {
+    find(bytes, start, end, |block| {
+        block.is(one).or(block.is(other)).bits()
+    })
+}
+
 /// Offset after the linear white space at `start`.
 #[inline(always)]
 pub(crate) fn skip_lws(bytes: &[u8], start: usize, end: usize) -> usize {

@@ -57,21 +57,6 @@ impl NameAddr {
         Some(value)
     }
 
-    /// The value in `span` whose URI is at `uri` with angle brackets around it: what follows them is still to be read.
-    #[inline(never)]
-    pub(crate) fn parse_after_uri(bytes: &[u8], span: Span, uri: Span) -> Option<Self> {
-        let after = uri.end() + 1;
-        let mut value = Self {
-            value: Span::new(span.start(), after),
-            uri,
-            tag: None,
-            next: None,
-        };
-        let value_end = value.read_parameters(bytes, after, span.end())?;
-        value.value = Span::new(span.start(), value_end);
-        Some(value)
-    }
-
     /// URI and tag of a value `[name] <URI>[;tag=TAG]` that is all of `start..end`, as most From and To are; `None` for
     /// every other one, right or wrong.
     #[inline(always)]
@@ -146,6 +131,10 @@ impl NameAddr {
 #[inline(always)]
 fn find_open_bracket(bytes: &[u8], start: usize, end: usize) -> Option<Option<usize>> {
     let mut position = start;
+    // As most Contacts begin.
+    if bytes.get(start) == Some(&b'<') && start < end {
+        return Some(Some(start));
+    }
     loop {
         // A comma ends a value without brackets, so the bracket of the next value is not found.
         position = find(bytes, position, end, opens_or_ends);

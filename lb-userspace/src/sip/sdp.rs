@@ -119,8 +119,10 @@ impl Sdp {
             while feeds != 0 {
                 let feed = window + feeds.trailing_zeros() as usize;
                 feeds &= feeds - 1;
-                if let Some(b'c' | b'm' | b'o') = bytes.get(line) {
-                    self.line(bytes, &mut level, line, feed);
+                match bytes.get(line) {
+                    Some(b'm') if bytes.get(line + 1) == Some(&b'=') => level = SdpLine::Media,
+                    Some(b'c' | b'o') => self.line(bytes, level, line, feed),
+                    _ => {}
                 }
                 line = feed + 1;
                 lines -= 1;
@@ -132,22 +134,21 @@ impl Sdp {
             }
             window += WINDOW;
         }
-        if let Some(b'c' | b'm' | b'o') = bytes.get(line) {
-            self.line(bytes, &mut level, line, end);
+        if let Some(b'c' | b'o') = bytes.get(line) {
+            self.line(bytes, level, line, end);
         }
         self.descriptions += 1;
     }
 
     /// Reads a line that may matter. Not inlined: most lines do not.
     #[inline(never)]
-    fn line(&mut self, bytes: &[u8], level: &mut SdpLine, start: usize, end: usize) {
+    fn line(&mut self, bytes: &[u8], level: SdpLine, start: usize, end: usize) {
         let end = trim_end(bytes, start, end);
         let Some([kind, b'=', content @ ..]) = bytes.get(start..end) else {
             return;
         };
         match kind {
-            b'c' => self.address(bytes, *level, start + 2, end),
-            b'm' => *level = SdpLine::Media,
+            b'c' => self.address(bytes, level, start + 2, end),
             // `username id version IN IP4 address`. The address is last, and nothing before it has blanks in it: read from
             // the end, it is next to us.
             b'o' => {
