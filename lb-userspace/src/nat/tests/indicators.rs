@@ -413,3 +413,48 @@ fn limits_are_noted() {
         );
     }
 }
+
+/// The address that was read last is the source of one message and not of the other.
+#[test]
+fn what_an_address_is_ends_with_its_message() {
+    let mut notes = Notes::default();
+    let message = with_contact("<sip:a@198.51.100.7:40000>");
+    let read = sip::read(message.as_bytes()).unwrap();
+    for (source, elsewhere) in [
+        (SOURCE, false),
+        ("203.0.113.9:40000", true),
+        (SOURCE, false),
+    ] {
+        let facts = Facts {
+            bytes: message.as_bytes(),
+            message: &read,
+            source: source.parse().unwrap(),
+            private: &PrivateNetworks::default(),
+        };
+        let policy = Policy {
+            detect: Indicators::of(&[Indicator::ContactAddress]),
+            fix: Fixes::NONE,
+        };
+        let decision = examine(policy, facts, &mut notes).decision;
+        assert_eq!(decision.is_natted(), elsewhere, "{source}");
+    }
+}
+
+/// Texts that differ are read each for itself, whatever was read before.
+#[test]
+fn addresses_that_begin_alike() {
+    for (text, private) in [
+        ("10.0.0.1", true),
+        ("10.0.0.1\0", false),
+        ("10.0.0.1\0\0", false),
+        ("10.0.0", false),
+        ("10.0.0.11", true),
+        ("10.0.0.111x", false),
+        ("1.10.0.0", false),
+    ] {
+        let connection = format!("c=IN IP4 {text}\r\nt=0 0\r\na=sendrecv");
+        let message = with_sdp(&connection).replace("198.51.100.7:40000", "10.0.0.1");
+        let found = found(&message, SOURCE, &[]);
+        assert_eq!(found.contains(Indicator::SdpPrivate), private, "{text:?}");
+    }
+}
