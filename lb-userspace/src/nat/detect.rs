@@ -72,39 +72,48 @@ pub fn examine<'a>(policy: Policy, facts: Facts<'a>, notes: &'a mut Notes) -> Ex
     let detect = policy.detect;
     notes.addresses = Addresses::NONE;
     (notes.has_contacts, notes.has_sdp) = (false, false);
-    let mut examined = Examined {
-        facts,
-        notes,
-        wanted: Fixes::NONE,
-        decision: Decision::default(),
-    };
     let mut found = Indicators::NONE;
+    let mut beyond_limits = false;
     if detect.intersects(OF_SOURCE) {
         let source = facts.source.ip();
         found.set_if(Indicator::SourcePrivate, facts.private.contains(source));
         found.set_if(Indicator::Ipv6Local, is_ipv6_local(source));
     }
     if detect.intersects(OF_VIA) && matches!(facts.message.start_line, StartLine::Request { .. }) {
-        via(&facts, &mut examined.notes.addresses, &mut found);
+        via(&facts, &mut notes.addresses, &mut found);
     }
     if detect.intersects(OF_CONTACT) {
-        for contact in examined.contacts().as_slice() {
+        let contacts = notes.contacts(&facts);
+        for contact in contacts.as_slice() {
             let kind = contact.kind;
             found.set_if(Indicator::ContactPrivate, kind.is(Kind::PRIVATE));
             found.set_if(Indicator::ContactAddress, !kind.is(Kind::SOURCE));
             found.set_if(Indicator::ContactPort, contact.port != facts.source.port());
             found.set_if(Indicator::Ipv6Local, kind.is(Kind::IPV6_LOCAL));
         }
+        beyond_limits |= contacts.is_beyond_limits;
     }
     if detect.intersects(OF_SDP) {
-        let (sdp, kinds) = examined.sdp();
+        let (sdp, kinds) = notes.sdp(&facts);
         session(sdp.addresses(), kinds, &mut found);
+        beyond_limits |= sdp.is_beyond_limits;
     }
-    examined.decision.matched = found.and(detect);
-    if examined.decision.is_natted() {
-        examined.wanted = policy.fix;
+    let decision = Decision {
+        matched: found.and(detect),
+        fixed: Fixes::NONE,
+        beyond_limits,
+    };
+    let wanted = if decision.is_natted() {
+        policy.fix
+    } else {
+        Fixes::NONE
+    };
+    Examined {
+        facts,
+        notes,
+        wanted,
+        decision,
     }
-    examined
 }
 
 #[inline(always)]
@@ -158,31 +167,39 @@ impl Examined<'_> {
                 .is_some_and(|via| via.rport.is_none())
     }
 
-    #[inline(always)]
     pub(super) fn contacts(&mut self) -> &Contacts {
-        let notes = &mut *self.notes;
-        if !notes.has_contacts {
-            notes.has_contacts = true;
-            notes.contacts.read(&self.facts, &mut notes.addresses);
-            self.decision.beyond_limits |= notes.contacts.is_beyond_limits;
-        }
-        &notes.contacts
+        let contacts = self.notes.contacts(&self.facts);
+        self.decision.beyond_limits |= contacts.is_beyond_limits;
+        contacts
     }
 
     /// The session descriptions, and what each address in them is.
-    #[inline(always)]
     pub(super) fn sdp(&mut self) -> (&Sdp, &[Kind]) {
-        let notes = &mut *self.notes;
-        if !notes.has_sdp {
-            notes.has_sdp = true;
-            notes.read_sdp(&self.facts);
-            self.decision.beyond_limits |= notes.sdp.is_beyond_limits;
-        }
-        (&notes.sdp, &notes.sdp_kinds)
+        let (sdp, kinds) = self.notes.sdp(&self.facts);
+        self.decision.beyond_limits |= sdp.is_beyond_limits;
+        (sdp, kinds)
     }
 }
 
 impl Notes {
+    #[inline(always)]
+    fn contacts(&mut self, facts: &Facts<'_>) -> &Contacts {
+        if !self.has_contacts {
+            self.has_contacts = true;
+            self.contacts.read(facts, &mut self.addresses);
+        }
+        &self.contacts
+    }
+
+    #[inline(always)]
+    fn sdp(&mut self, facts: &Facts<'_>) -> (&Sdp, &[Kind]) {
+        if !self.has_sdp {
+            self.has_sdp = true;
+            self.read_sdp(facts);
+        }
+        (&self.sdp, &self.sdp_kinds)
+    }
+
     fn read_sdp(&mut self, facts: &Facts<'_>) {
         let message = facts.message;
         match (message.content_type, message.body) {
