@@ -73,6 +73,8 @@ outcomes! {
     OptionsAnswered, "options_answered", Reply;
     /// Max-Forwards is 0: 483.
     MaxForwardsExceeded, "max_forwards_exceeded", Reply;
+    /// Proxy-Require names an extension, and we have none: 420.
+    ExtensionNotSupported, "extension_not_supported", Reply;
     /// The top Route is ours and its flow token is not: 403.
     BadFlowToken, "bad_flow_token", Reply;
     /// A backend sent a request that no flow token leads anywhere: 403.

@@ -16,11 +16,23 @@ pub const REPLY_GROWTH: usize = 150;
 pub(super) struct Status {
     code: &'static [u8; 3],
     reason: &'static str,
+    /// The reply says which extensions are not supported.
+    lists_unsupported: bool,
 }
 
 impl Status {
+    /// RFC 3261 §21.4.15.
+    pub const BAD_EXTENSION: Self = Self {
+        lists_unsupported: true,
+        ..Self::new(b"420", "Bad Extension")
+    };
+
     pub const fn new(code: &'static [u8; 3], reason: &'static str) -> Self {
-        Self { code, reason }
+        Self {
+            code,
+            reason,
+            lists_unsupported: false,
+        }
     }
 }
 
@@ -54,6 +66,9 @@ pub(super) fn write(
     if let Some(cseq) = message.cseq {
         put_line(bytes, cseq, reply);
     }
+    if status.lists_unsupported {
+        put_unsupported(request, reply);
+    }
     reply.extend_from_slice(b"Content-Length: 0\r\n\r\n");
 }
 
@@ -75,6 +90,19 @@ fn put_vias(request: &Request<'_>, stamp: &Stamp, reply: &mut Vec<u8>) {
         }
         reply.extend_from_slice(&bytes[position..field.value.end()]);
         end_line(bytes, field, reply);
+    }
+}
+
+/// All that Proxy-Require asks for (RFC 3261 §16.3 step 5): there is no extension that we support. The name is shorter
+/// than the one that it stands for, so the reply does not grow with what is listed.
+fn put_unsupported(request: &Request<'_>, reply: &mut Vec<u8>) {
+    let bytes = request.bytes;
+    for field in Lines::new(bytes, request.message.headers).flatten() {
+        if field.name == Name::ProxyRequire && !field.value.is_empty() {
+            reply.extend_from_slice(b"Unsupported: ");
+            reply.extend_from_slice(field.value.of(bytes));
+            end_line(bytes, field, reply);
+        }
     }
 }
 

@@ -207,6 +207,10 @@ impl<'a> Request<'a> {
                 _ => Refusal::MAX_FORWARDS,
             });
         }
+        // RFC 3261 §20.29: it is not for ACK and CANCEL, which have to reach whoever got their INVITE.
+        if self.message.proxy_require && !matches!(self.method, Method::Ack | Method::Cancel) {
+            return Err(Refusal::EXTENSION);
+        }
         routes
             .take(self.table, self.bytes, self.message, self.source)
             .map_err(|error| match error {
@@ -395,6 +399,10 @@ impl Refusal {
     const MAX_FORWARDS: Self = Self {
         outcome: Outcome::MaxForwardsExceeded,
         status: Status::new(b"483", "Too Many Hops"),
+    };
+    const EXTENSION: Self = Self {
+        outcome: Outcome::ExtensionNotSupported,
+        status: Status::BAD_EXTENSION,
     };
     const BAD_TOKEN: Self = Self {
         outcome: Outcome::BadFlowToken,

@@ -26,6 +26,8 @@ pub enum Name {
     Cseq,
     /// `Max-Forwards`.
     MaxForwards,
+    /// `Proxy-Require`.
+    ProxyRequire,
     /// `Contact`, `m`.
     Contact,
     /// `Content-Type`, `c`.
@@ -61,6 +63,7 @@ impl Name {
             (7, b'c') => (Self::CallId, b"Call-ID"),
             (12, b'c') => (Self::ContentType, b"Content-Type"),
             (12, b'm') => (Self::MaxForwards, b"Max-Forwards"),
+            (13, b'p') => (Self::ProxyRequire, b"Proxy-Require"),
             (14, b'c') => (Self::ContentLength, b"Content-Length"),
             _ => return Self::Other,
         };
@@ -301,6 +304,7 @@ fn read_name(bytes: &[u8], start: usize, end: usize) -> Option<(Name, usize)> {
             ContentLength b"content-" + b"length:", ContentType b"content-" + b"type:", ContentType b"c:"),
         b'm' => known!(block: MaxForwards b"max-forw" + b"ards:", Contact b"m:"),
         b'r' => known!(block: Route b"route:"),
+        b'p' => known!(block: ProxyRequire b"proxy-re" + b"quire:"),
         b'i' => known!(block: CallId b"i:"),
         b'l' => known!(block: ContentLength b"l:"),
         _ => {}
@@ -452,6 +456,9 @@ mod tests {
             ("I", Name::CallId),
             ("cseq", Name::Cseq),
             ("MAX-FORWARDS", Name::MaxForwards),
+            ("proxy-require", Name::ProxyRequire),
+            ("Proxy-Requirf", Name::Other),
+            ("Proxy-Authorization", Name::Other),
             ("content-length", Name::ContentLength),
             ("L", Name::ContentLength),
             ("Vib", Name::Other),

@@ -2,7 +2,7 @@
 
 use super::{
     Fault, HeaderField, Lines, Method, Name, NameAddr, Span, StartLine, Via,
-    chars::{is_token, parse_number, skip_lws, skip_while},
+    chars::{is_lws, is_token, parse_number, skip_lws, skip_while},
     start_line,
 };
 
@@ -72,6 +72,8 @@ pub struct Message {
     cseq_number: u32,
     /// Max-Forwards of a request, when there is one.
     pub max_forwards: Option<MaxForwards>,
+    /// A request names option tags that proxies have to know (Proxy-Require, RFC 3261 §20.29).
+    pub proxy_require: bool,
     /// Content-Type.
     pub content_type: Option<HeaderField>,
     /// Content-Length; its value is digits when there is no fault.
@@ -181,7 +183,10 @@ impl Reader<'_> {
                 }
             }
             Name::MaxForwards if self.is_request => self.max_forwards(field),
-            Name::Other | Name::Route | Name::MaxForwards => {}
+            Name::ProxyRequire if self.is_request => {
+                self.message.proxy_require |= names_option(field.value.of(self.bytes));
+            }
+            Name::Other | Name::Route | Name::MaxForwards | Name::ProxyRequire => {}
         }
     }
 
@@ -341,6 +346,12 @@ impl Reader<'_> {
     }
 }
 
+/// True when there is anything in a list of option tags.
+#[cold]
+fn names_option(list: &[u8]) -> bool {
+    !list.iter().all(|byte| *byte == b',' || is_lws(*byte))
+}
+
 impl Message {
     /// Nothing read yet.
     pub const EMPTY: Self = Self {
@@ -360,6 +371,7 @@ impl Message {
         cseq: None,
         cseq_number: 0,
         max_forwards: None,
+        proxy_require: false,
         content_type: None,
         content_length: None,
         body: None,
@@ -537,6 +549,31 @@ mod tests {
             &"a: b\r\n".repeat(256),
             Some(Fault::TooManyHeaderFields),
         );
+    }
+
+    #[test]
+    fn what_proxies_have_to_know() {
+        for (lines, want) in [
+            ("", false),
+            ("Proxy-Require: a\r\n", true),
+            ("PROXY-REQUIRE :a, b\r\n", true),
+            ("Proxy-Require:\r\n , a\r\n", true),
+            ("Proxy-Require:\r\nProxy-Require: a\r\n", true),
+            ("Proxy-Require: ,\r\n ,\r\n", false),
+            ("Require: a\r\nProxy-Required: a\r\n", false),
+        ] {
+            let text = INVITE.replace("Contact:", &format!("{lines}Contact:"));
+            let message = read(text.as_bytes()).unwrap();
+            assert_eq!(
+                (message.proxy_require, message.fault),
+                (want, None),
+                "{text}"
+            );
+        }
+        let response = INVITE
+            .replace("INVITE sip:bob@example.com SIP/2.0", "SIP/2.0 200 OK")
+            .replace("Contact:", "Proxy-Require: a\r\nContact:");
+        assert!(!read(response.as_bytes()).unwrap().proxy_require);
     }
 
     #[test]

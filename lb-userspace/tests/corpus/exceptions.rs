@@ -45,8 +45,10 @@ fn every_exception_is_for_a_message() {
     }
 }
 
-/// In every case a liberal reading that the RFC lets us have, and that leaves the bytes as they are.
+/// But for the first, in every case a liberal reading that the RFC lets us have, and that leaves the bytes as they are.
 const REQUESTS: &[(&str, Treatment)] = &[
+    // RFC 4475 §3.3.5: valid, and asks proxies for extensions that nobody has.
+    ("rfc4475/bext01.sip", Refused(420)),
     // RFC 4475 §3.1.2.12: Date not in GMT; an element that has no use for Date should not refuse it.
     ("rfc4475/baddate.sip", Forwarded),
     // RFC 4475 §3.1.2.14: blanks around the URI of To may be ignored.

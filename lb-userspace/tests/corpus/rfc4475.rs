@@ -188,11 +188,18 @@ fn unksm2() {
     forwarded("rfc4475/unksm2");
 }
 
-/// §3.3.5: a proxy answers 420 to an extension in Proxy-Require that it does not know (RFC 3261 §16.3 step 5). We leave
-/// that to the server behind us, which is asked by Require and Proxy-Require alike: to be fixed.
+/// §3.3.5: a proxy answers 420 to an extension in Proxy-Require that it does not know (RFC 3261 §16.3 step 5), and says
+/// which. What is in Require alone is for the server.
 #[test]
 fn bext01() {
-    forwarded("rfc4475/bext01");
+    for sent in refused("rfc4475/bext01", 420) {
+        let reply = slow::read(&sent.bytes);
+        let unsupported = reply.named("unsupported").next().expect("what is not");
+        assert_eq!(
+            unsupported.value,
+            b"noProxiesSupportThis, norDoAnyProxiesSupportThis"
+        );
+    }
 }
 
 /// §3.3.7: an authorization scheme that nobody knows is for the registrar.

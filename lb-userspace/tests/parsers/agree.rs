@@ -46,6 +46,7 @@ pub fn check(datagram: &[u8]) {
     check.field("To", message.to, facts.to.as_ref().map(|to| to.0));
     check.field("Call-ID", message.call_id, facts.call_id);
     check.field("CSeq", message.cseq, facts.cseq);
+    check.same("Proxy-Require", message.proxy_require, facts.proxy_require);
     check.field("Content-Type", message.content_type, facts.content_type);
     check.field(
         "Content-Length",

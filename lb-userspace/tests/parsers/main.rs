@@ -46,7 +46,7 @@ proptest! {
 
     #[test]
     fn random_header_fields_are_read_the_same_by_both_parsers(
-        name in "Via|v|Route|Contact|m|From|t|CSeq|l|Max-Forwards|Content-Type",
+        name in "Via|v|Route|Contact|m|From|t|CSeq|l|Max-Forwards|Proxy-Require|Content-Type",
         value in "[ -~\r\n\t\"<>,;:=\\\\]{0,40}",
     ) {
         for start in ["INVITE sip:a SIP/2.0", "SIP/2.0 200 OK"] {

@@ -233,6 +233,7 @@ fn fields(
             &["application/sdp", "multipart/mixed;boundary=\"a b\"", ""][..],
         ),
         ("Subject", &["", "x: y", "\u{1f4de} \"", "a\r\n b"][..]),
+        ("Proxy-Require", &["a", "a, b", "", "\r\n , a"][..]),
         ("X-!%*_+`'~", &["", ";,\"<", "\\"][..]),
     ] {
         if !tape.sometimes(3) {

@@ -8,6 +8,9 @@ pub(super) fn hint(outcome: Outcome) -> Option<&'static str> {
         Outcome::MaxForwardsExceeded => {
             "a loop, if the sender did not mean it: look whether our own address is in the Vias below the top one"
         }
+        Outcome::ExtensionNotSupported => {
+            "the client insists on an extension that proxies have to know; set it up not to, or to do without when told"
+        }
         Outcome::BadFlowToken => {
             "the token was made with another secret (do all nodes have the same node.secret_file, and the one before as \
              node.previous_secret_file?), was changed on the way, or is forged"

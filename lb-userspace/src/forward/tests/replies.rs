@@ -38,6 +38,75 @@ fn a_refusal_has_what_a_response_must_have() {
 }
 
 #[test]
+fn what_a_proxy_has_to_know_is_refused_by_name() {
+    let asking = |method: &str| {
+        request(method)
+            .replace("Contact:", "Proxy-Require: a, b\r\nRequire: c\r\nContact:")
+            .replace(
+                "Content-Type:",
+                "proxy-require :\r\n  d\r\nProxy-Require:\r\nContent-Type:",
+            )
+    };
+    let invite = Edge::new().send(CLIENT, INVITE);
+    let in_dialog = format!("Route: {}\r\nContact:", invite.header("Record-Route"));
+    for method in ["INVITE", "OPTIONS", "BYE", "REGISTER", "x"] {
+        for (source, text) in [
+            (CLIENT, asking(method)),
+            (BACKENDS[0], asking(method)),
+            (CLIENT, asking(method).replace("Contact:", &in_dialog)),
+        ] {
+            let sent = Edge::new()
+                .send(source, text)
+                .expect(Outcome::ExtensionNotSupported)
+                .expect_to(source);
+            assert_eq!(sent.start_line(), "SIP/2.0 420 Bad Extension");
+            let text = sent.text();
+            let (_, end) = text
+                .split_once(&format!("CSeq: 314159 {method}\r\n"))
+                .unwrap();
+            let wanted = "Unsupported: a, b\r\nUnsupported: d\r\nContent-Length: 0\r\n\r\n";
+            assert_eq!(end, wanted);
+        }
+    }
+    // RFC 3261 §20.29: not for these. An ACK is never answered, and a CANCEL has to follow its INVITE.
+    for method in ["ACK", "CANCEL"] {
+        let sent = Edge::new()
+            .send(CLIENT, asking(method))
+            .expect(Outcome::RequestToPool);
+        assert_eq!(sent.header("Proxy-Require"), "a, b");
+    }
+    // Whoever may hand a request no further does not hand it to an extension either (RFC 3261 §16.3).
+    Edge::new()
+        .send(
+            CLIENT,
+            asking("INVITE").replace("Max-Forwards: 70", "Max-Forwards: 0"),
+        )
+        .expect(Outcome::MaxForwardsExceeded);
+    // A list without a tag asks for nothing.
+    Edge::new()
+        .send(
+            CLIENT,
+            INVITE.replace("Contact:", "Proxy-Require: ,\r\nContact:"),
+        )
+        .expect(Outcome::RequestToPool);
+}
+
+#[test]
+fn a_long_list_of_extensions_does_not_make_a_reply_longer_than_others() {
+    for list in ["a,".repeat(30_000), "\r\nproxy-require:x".repeat(200)] {
+        for line_end in ["\r\n", "\n"] {
+            let text = request("OPTIONS")
+                .replace("Contact:", &format!("Proxy-Require:{list}\r\nContact:"))
+                .replace("\r\n", line_end);
+            let sent = Edge::new()
+                .send(CLIENT, &text)
+                .expect(Outcome::ExtensionNotSupported);
+            assert!(sent.bytes.len() < text.len());
+        }
+    }
+}
+
+#[test]
 fn without_rport_a_reply_goes_to_the_port_of_sent_by() {
     for (via, port) in [
         ("192.168.1.5:5062", 5062),

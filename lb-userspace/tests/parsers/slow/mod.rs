@@ -43,6 +43,8 @@ pub struct Facts<'a> {
     pub cseq_number: Option<u32>,
     pub max_forwards: Option<Text<'a>>,
     pub hops: Option<u8>,
+    /// There is something between the commas of a Proxy-Require.
+    pub proxy_require: bool,
     pub content_type: Option<Text<'a>>,
     pub content_length: Option<Text<'a>>,
     /// As far as Content-Length reaches.
@@ -82,6 +84,7 @@ pub fn read(datagram: &[u8]) -> Option<Facts<'_>> {
         cseq_number: None,
         max_forwards: None,
         hops: None,
+        proxy_require: false,
         content_type: None,
         content_length: None,
         body: None,
@@ -165,6 +168,10 @@ impl<'a> Facts<'a> {
             }
             b"content-type" | b"c" => {
                 self.content_type.get_or_insert(value);
+            }
+            b"proxy-require" if self.is_request() => {
+                let mut tags = value.bytes.split(|byte| *byte == b',');
+                self.proxy_require |= tags.any(|tag| tag.iter().any(|byte| !is_lws(*byte)));
             }
             b"route" if self.is_request() => self.routes.push(value),
             b"contact" | b"m" => self.contacts.push(value),
