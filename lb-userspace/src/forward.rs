@@ -139,6 +139,9 @@ pub fn forward(table: &Table, datagram: &Datagram<'_>, scratch: &mut Scratch) ->
     let Some(listener) = table.listeners.get(usize::from(datagram.listener.0)) else {
         return Verdict::without_sending(Outcome::UnknownListener);
     };
+    if table.is_listener(source) {
+        return Verdict::without_sending(Outcome::ForgedSource);
+    }
     if let Some(outcome) = keepalive::answer(datagram.payload, source, &mut scratch.reply) {
         return match outcome.class() {
             OutcomeClass::Reply => Verdict {

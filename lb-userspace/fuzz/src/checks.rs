@@ -27,6 +27,10 @@ impl Sent<'_> {
             Action::Drop => OutcomeClass::Drop,
             Action::Absorb => OutcomeClass::Absorb,
         };
+        if let Action::Forward { to, .. } | Action::Reply { to } = self.verdict.action {
+            let mut listeners = self.table.listeners.iter();
+            assert!(listeners.all(|ours| ours.address != to), "to us\n{self:?}");
+        }
         assert_eq!(self.verdict.outcome.class(), class);
         assert_ne!(self.verdict.outcome, Outcome::NoRoomForEdits, "{self:?}");
     }

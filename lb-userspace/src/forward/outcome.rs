@@ -141,6 +141,8 @@ outcomes! {
     StunNotRequest, "stun_not_request", Drop;
     /// No SIP message by its first line.
     NotSip, "not_sip", Drop;
+    /// It claims to come from one of our listeners, or wants its responses sent to one: forged, for we never send there.
+    ForgedSource, "forged_source", Drop;
     /// It arrived at a listener that the table does not know (any more).
     UnknownListener, "unknown_listener", Drop;
     /// A faulty request without a Via that can be read: not even a refusal can be addressed.

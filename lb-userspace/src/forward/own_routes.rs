@@ -40,7 +40,7 @@ pub(super) enum Lead {
 pub(super) enum RouteError {
     /// The top Route, or the one after ours, cannot be read.
     Malformed,
-    /// It is ours, and its user part is no flow token of ours.
+    /// It is ours, and its user part is no flow token of ours or leads back to us.
     BadToken,
 }
 
@@ -129,7 +129,6 @@ impl OwnRoutes {
             return Ok(());
         };
         let token = table
-            .keys
             .read_flow_token(user.of(bytes))
             .ok_or(RouteError::BadToken)?;
         self.lead = Some(match self.lead {

@@ -96,6 +96,9 @@ impl<'a> Request<'a> {
             };
             return Verdict::without_sending(outcome);
         };
+        if via.rport.is_none() && self.answers_come_back(&via) {
+            return Verdict::without_sending(Outcome::ForgedSource);
+        }
         if self.message.fault.is_none() && self.acks_own_reply(&via) {
             return Verdict::without_sending(Outcome::OwnReplyAcked);
         }
@@ -132,6 +135,12 @@ impl<'a> Request<'a> {
             verdict.nat.fixed.set_if(Fix::Rport, force_rport && is_sent);
         }
         verdict
+    }
+
+    /// True when responses would go to one of our listeners, without `rport`: to the port of sent-by (RFC 3261 §18.2.2).
+    fn answers_come_back(&self, via: &Via) -> bool {
+        let target = SocketAddr::new(self.source.ip(), via.effective_port());
+        self.table.is_listener(target)
     }
 
     fn is_from_client(&self, next_hop: &Result<NextHop, Refusal>) -> bool {
@@ -272,7 +281,7 @@ impl<'a> Request<'a> {
             true => None,
         };
         let alias = alias.ok_or(Refusal::FROM_BACKEND)?;
-        let token = self.table.keys.read_flow_token(alias.token.of(self.bytes));
+        let token = self.table.read_flow_token(alias.token.of(self.bytes));
         let client = token.ok_or(Refusal::BAD_TOKEN)?.client;
         Ok(self.to_client(client, self.source))
     }

@@ -13,7 +13,7 @@ use crate::{
     config::Config,
     nat::{Policy, PrivateNetworks},
     sip::{Uri, parse_ip},
-    token::{HEX_LEN, Keys, MAGIC_COOKIE},
+    token::{FlowToken, HEX_LEN, Keys, MAGIC_COOKIE},
     validate::Validate,
 };
 
@@ -143,6 +143,8 @@ pub struct Table {
     pub private: PrivateNetworks,
     /// True when a rule has a NAT policy of its own.
     rules_have_nat: bool,
+    /// Addresses of all listeners, sorted.
+    listener_addresses: Vec<SocketAddr>,
     /// Addresses of all backends, sorted: who is asked "is this a backend?" (any port).
     pub backend_addresses: Vec<IpAddr>,
     /// All backends by address, sorted.
@@ -211,6 +213,11 @@ impl Table {
             .map(|(address, _)| address.ip())
             .collect::<Vec<_>>();
         backend_addresses.dedup();
+        let mut listener_addresses = listeners
+            .iter()
+            .map(|listener| listener.address)
+            .collect::<Vec<_>>();
+        listener_addresses.sort();
         Self {
             keys,
             listeners,
@@ -218,6 +225,7 @@ impl Table {
             private: PrivateNetworks::default(),
             rules_have_nat: routes.iter().any(|rule| rule.nat.is_some()),
             routes,
+            listener_addresses,
             backend_addresses,
             backend_indices,
         }
@@ -284,6 +292,20 @@ impl Table {
         self.pools.iter().flat_map(|pool| &pool.backends)
     }
 
+    /// True when this is the address and port of a listener. Another port of a VIP is none: siplb does not listen there, and
+    /// a SIP server on the same host may.
+    pub fn is_listener(&self, address: SocketAddr) -> bool {
+        self.listener_addresses.binary_search(&address).is_ok()
+    }
+
+    /// The ends of a flow by its token. `None` also when one of them is a listener: nothing that we send may come back to
+    /// us, whoever talked a node of ours into making the token.
+    pub(super) fn read_flow_token(&self, token: &[u8]) -> Option<FlowToken> {
+        let flow = self.keys.read_flow_token(token)?;
+        let comes_back = self.is_listener(flow.client) || self.is_listener(flow.backend);
+        (!comes_back).then_some(flow)
+    }
+
     /// True when a backend of any pool lives at this address, at whatever port.
     pub fn is_backend(&self, address: IpAddr) -> bool {
         self.backend_addresses.binary_search(&address).is_ok()
@@ -301,11 +323,8 @@ impl Table {
     /// True when a URI's host and port are those of a listener. A name never is: names are not ours to know.
     pub(super) fn is_own(&self, bytes: &[u8], uri: &Uri) -> bool {
         let port = uri.effective_port();
-        parse_ip(uri.host.of(bytes)).is_some_and(|address| {
-            self.listeners
-                .iter()
-                .any(|listener| listener.address == SocketAddr::new(address, port))
-        })
+        parse_ip(uri.host.of(bytes))
+            .is_some_and(|address| self.is_listener(SocketAddr::new(address, port)))
     }
 }
 

@@ -3,6 +3,7 @@
 mod dialogs;
 mod edge;
 mod nat;
+mod own_address;
 mod properties;
 mod replies;
 mod requests;

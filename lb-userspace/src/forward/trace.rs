@@ -242,7 +242,7 @@ fn route_values(request: &Request<'_>) -> Vec<RouteValue> {
             let owner = own.map_or(RouteOwner::Other, |uri| {
                 match uri.user.filter(|user| !user.is_empty()) {
                     None => RouteOwner::OursWithoutToken,
-                    Some(user) => match table.keys.read_flow_token(user.of(bytes)) {
+                    Some(user) => match table.read_flow_token(user.of(bytes)) {
                         None => RouteOwner::OursBadToken,
                         Some(token) => RouteOwner::Ours(token),
                     },

@@ -13,7 +13,7 @@ pub(super) fn hint(outcome: Outcome) -> Option<&'static str> {
         }
         Outcome::BadFlowToken => {
             "the token was made with another secret (do all nodes have the same node.secret_file, and the one before as \
-             node.previous_secret_file?), was changed on the way, or is forged"
+             node.previous_secret_file?), was changed on the way, is forged, or leads to one of our own listeners"
         }
         Outcome::FromBackendWithoutToken => {
             "a backend sends requests outside of dialogs to the VIP, or does not keep the Record-Route of the INVITE as its \
@@ -57,6 +57,10 @@ pub(super) fn hint(outcome: Outcome) -> Option<&'static str> {
         }
         Outcome::StunMalformed | Outcome::StunNotRequest => {
             "only STUN binding requests are answered on a SIP port"
+        }
+        Outcome::ForgedSource => {
+            "somebody forges our address, and the network lets it in: filter what comes from outside with a source of your \
+             own (BCP 38)"
         }
         Outcome::UnknownListener | Outcome::NoRoomForEdits => {
             "please report this: it should not happen"

@@ -170,6 +170,8 @@ impl Edge {
             Action::Absorb => (OutcomeClass::Absorb, source, vec![]),
         };
         assert_eq!(verdict.outcome.class(), class, "{:?}", verdict.outcome);
+        let is_sent = matches!(class, OutcomeClass::Forward | OutcomeClass::Reply);
+        assert!(!is_sent || ![VIP, VIP6].map(address).contains(&to), "to us");
         Sent { verdict, to, bytes }
     }
 

@@ -354,7 +354,7 @@ fn an_alias_opens_nothing_to_others() {
     let mut edge = edge(&[Fix::ContactAlias]);
     let uri = uri_of(&edge.send(CLIENT, invite()).header("Contact"));
     // From the outside it is a Request-URI like any other.
-    for source in [CLIENT, OTHER_CLIENT, "203.0.113.10:5060"] {
+    for source in [CLIENT, OTHER_CLIENT, "203.0.113.10:5070"] {
         let sent = edge
             .send(source, to_uri("INVITE", &uri))
             .expect(Outcome::RequestToPool);
