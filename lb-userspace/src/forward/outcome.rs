@@ -97,7 +97,7 @@ outcomes! {
     ControlCharacter, "control_character", Reply;
     /// 400: the datagram ends before the empty line.
     NoEmptyLine, "no_empty_line", Reply;
-    /// 400: more header fields than we look at.
+    /// 400: more header fields than we pass on.
     TooManyHeaderFields, "too_many_header_fields", Reply;
     /// 400: no From.
     MissingFrom, "missing_from", Reply;

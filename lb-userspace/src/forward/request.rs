@@ -12,10 +12,14 @@ use super::{
 use crate::{
     balance::BackendIndex,
     nat::{self, Alias, Examined, Facts, Fix, Notes},
-    sip::{Fault, Message, Method, Span, StartLine, Uri, Via},
+    sip::{Fault, MAX_HEADER_FIELDS, Message, Method, Span, StartLine, Uri, Via},
     token::{FlowToken, TransactionParts},
     validate::{self, Findings, Mode, Reason},
 };
+
+/// Most header fields of a request that goes on. We add up to four, which its responses bring back with those of every
+/// further proxy and the server's own: the rest of what is read is room for them.
+const MAX_FIELDS: usize = MAX_HEADER_FIELDS - 16;
 
 /// A request that is being decided on.
 pub(super) struct Request<'a> {
@@ -204,6 +208,9 @@ impl<'a> Request<'a> {
     fn next_hop(&self, routes: &mut OwnRoutes) -> Result<NextHop, Refusal> {
         if let Some(fault) = self.message.fault {
             return Err(Refusal::of_fault(fault));
+        }
+        if self.message.fields > MAX_FIELDS {
+            return Err(Refusal::of_fault(Fault::TooManyHeaderFields));
         }
         if self
             .message

@@ -138,6 +138,11 @@ impl<'a> Lines<'a> {
         self.position
     }
 
+    /// Header lines so far, broken ones and the one beyond the limit included.
+    pub(super) fn fields(&self) -> usize {
+        self.fields
+    }
+
     /// Offset after the empty line, once the iterator has come to it.
     pub fn body(&self) -> Option<usize> {
         self.body

@@ -46,6 +46,8 @@ pub struct Message {
     pub leading: usize,
     /// Offset of the first header field.
     pub headers: usize,
+    /// Number of header fields.
+    pub fields: usize,
     /// Top Via.
     pub via: Option<Via>,
     /// Line of the top Via, with the others that may be joined to it.
@@ -131,6 +133,7 @@ pub fn read_into(bytes: &[u8], message: &mut Message) -> Result<(), NotSip> {
             Err(fault) => reader.note(fault),
         }
     }
+    reader.message.fields = lines.fields();
     reader.finish(lines.body());
     Ok(())
 }
@@ -358,6 +361,7 @@ impl Message {
         start_line: StartLine::Response { status: 0 },
         leading: 0,
         headers: 0,
+        fields: 0,
         via: None,
         via_line: Span::EMPTY,
         next_via: None,
@@ -440,6 +444,7 @@ mod tests {
         assert_eq!(message.fault, None);
         assert_eq!(message.method(), Some(Method::Invite));
         assert_eq!(message.headers, INVITE.find("Via").unwrap());
+        assert_eq!(message.fields, 8);
         assert_eq!(message.call_id.unwrap().value.of(bytes), b"a84b4c76e66710");
         assert_eq!(message.cseq_number().unwrap(), 314_159);
         assert_eq!(message.from_tag().unwrap().of(bytes), b"1");

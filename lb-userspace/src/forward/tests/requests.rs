@@ -3,6 +3,7 @@
 use super::edge::*;
 use crate::{
     forward::{Action, Outcome},
+    sip,
     token::Keys,
 };
 
@@ -351,4 +352,35 @@ fn nodes_agree_to_the_byte() {
         assert_eq!(a.verdict, b.verdict);
         assert_eq!(a.bytes, b.bytes);
     }
+}
+
+#[test]
+fn what_goes_on_has_few_enough_header_fields_to_be_read_again() {
+    // As much as we ever add: Via, Record-Route and Max-Forwards; a fourth one is for validation.
+    let bare = INVITE.replace("Max-Forwards: 70\r\n", "");
+    let fields = bare.lines().take_while(|line| !line.is_empty()).count() - 1;
+    let with = |count: usize| bare.replace("To: ", &("x: y\r\n".repeat(count - fields) + "To: "));
+    let mut edge = Edge::new();
+    for count in [8, 239, 240] {
+        let sent = edge
+            .send(CLIENT, with(count))
+            .expect(Outcome::RequestToPool);
+        let read = sip::read(&sent.bytes).unwrap();
+        assert_eq!((read.fields, read.fault), (count + 3, None));
+        // A server says a dozen things about itself, and two proxies behind us have been there as well.
+        let vias = "Via: SIP/2.0/UDP h\r\nRecord-Route: <sip:h;lr>\r\n".repeat(2);
+        let answer = sent.text().replacen(
+            "INVITE sip:bob@example.com SIP/2.0\r\n",
+            "SIP/2.0 200 OK\r\n",
+            1,
+        );
+        let answer = answer.replace("To: ", &format!("{vias}{}To: ", "a: b\r\n".repeat(8)));
+        edge.send(BACKENDS[0], answer).expect(Outcome::Response);
+    }
+    for count in [241, 255, 256, 257] {
+        edge.send(CLIENT, with(count))
+            .expect(Outcome::TooManyHeaderFields);
+    }
+    let ack = with(241).replace("INVITE", "ACK");
+    edge.send(CLIENT, ack).expect(Outcome::AckNotRouted);
 }
