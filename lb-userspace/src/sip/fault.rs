@@ -13,7 +13,8 @@ pub enum Fault {
     HeaderField,
     /// A CR that does not belong to a line end. Readers disagree on it, so it could smuggle a header field past us.
     BareCr,
-    /// A control character outside a quoted pair (RFC 3261 §25.1). Readers written in C end a value at a NUL.
+    /// A control character outside a quoted pair (RFC 3261 §25.1). Readers written in C end a value at a NUL. DEL is none
+    /// here: nobody takes it for an end, and it lies apart from the others, so to search for it would take a second look.
     ControlCharacter,
     /// The datagram ends before the empty line that ends the header fields.
     NoEmptyLine,

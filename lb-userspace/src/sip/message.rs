@@ -548,6 +548,8 @@ mod tests {
         );
         check("Contact: ", "Contact ", Some(Fault::HeaderField));
         check("Contact: ", "Contact:\r", Some(Fault::BareCr));
+        check("Contact: ", "S: \x1f\r\nm: ", Some(Fault::ControlCharacter));
+        check("Contact: ", "S: \x7f\r\nm: ", None);
         check("\r\n\r\nv=0\n", "\r\n", Some(Fault::NoEmptyLine));
         check(
             "Contact: ",

@@ -176,7 +176,8 @@ fn insuf() {
 }
 
 /// §3.3.3: a scheme that nobody knows. RFC 3261 §16.3 step 2 has a proxy answer 416 when it cannot use the URI; we send
-/// to the pool whatever the URI (§16.5: the target set is ours to choose), and the server there says whether it can.
+/// to the pool whatever the URI (§16.5: the target set is ours to choose), and the server there says whether it can. A
+/// list of schemes would keep emergency calls (`urn:service:sos`, RFC 5031) from servers that know more of them.
 #[test]
 fn novelsc() {
     forwarded("rfc4475/novelsc");
