@@ -45,14 +45,19 @@ fn every_exception_is_for_a_message() {
     }
 }
 
-/// But for the first, in every case a liberal reading that the RFC lets us have, and that leaves the bytes as they are.
+/// But for the first two, in every case a liberal reading that the RFC lets us have, and that leaves the bytes as they are.
 const REQUESTS: &[(&str, Treatment)] = &[
     // RFC 4475 §3.3.5: valid, and asks proxies for extensions that nobody has.
     ("rfc4475/bext01.sip", Refused(420)),
+    // RFC 4475 §3.3.11: valid, and may go no further.
+    ("rfc4475/zeromf.sip", Refused(200)),
     // RFC 4475 §3.1.2.12: Date not in GMT; an element that has no use for Date should not refuse it.
     ("rfc4475/baddate.sip", Forwarded),
     // RFC 4475 §3.1.2.14: blanks around the URI of To may be ignored.
     ("rfc4475/badaspec.sip", Forwarded),
+    // RFC 4475 §3.1.2.11 and §3.1.2.13: header fields in a URI that nothing is routed by; what is in them is not acted on.
+    ("rfc4475/escruri.sip", Forwarded),
+    ("rfc4475/regbadct.sip", Forwarded),
     // RFC 5118 §4.2: the host of the Request-URI is not used to route, so it need not be readable (RFC 3261 §16.3).
     ("rfc5118/ipv6-bad.sip", Forwarded),
     // A fold in the middle of the Call-ID: it is compared as a whole and passed on.

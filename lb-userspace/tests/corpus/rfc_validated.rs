@@ -11,9 +11,15 @@ const REFUSED: &[(&str, &str)] = &[
     ("rfc4475/badaspec.sip", "invalid_addr_spec"),
     // RFC 4475 §3.1.2.12: an element may refuse it; who validates wants to.
     ("rfc4475/baddate.sip", "invalid_date"),
+    // RFC 4475 §3.1.1.8: octets follow the body.
+    ("rfc4475/dblreq.sip", "content_length_differs"),
+    // RFC 4475 §3.1.2.11: 400.
+    ("rfc4475/escruri.sip", "request_uri_with_headers"),
     // RFC 4475 §3.4.1: RFC 2543 syntax should be accepted, but an INVITE without Contact makes no dialog any more
     // (RFC 3261 §8.1.1.8).
     ("rfc4475/inv2543.sip", "missing_contact"),
+    // RFC 4475 §3.1.2.13: 400.
+    ("rfc4475/regbadct.sip", "invalid_addr_spec"),
     // RFC 5118 §4.2: 400.
     ("rfc5118-lf/ipv6-bad-lf.sip", "invalid_request_uri_host"),
     // The Content-Length of the RFC is that of the form with LF; octets follow.
