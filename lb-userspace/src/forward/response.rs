@@ -28,7 +28,9 @@ pub(super) fn decide(
         return Verdict::without_sending(Outcome::ResponseNoSecondVia);
     };
     let target = next_via.response_target(bytes);
-    let verified = target.filter(|target| {
+    // No MAC of ours leads to a listener that was one when it was made; one that leads to a new one would come back.
+    let elsewhere = target.filter(|target| !table.is_listener(*target));
+    let verified = elsewhere.filter(|target| {
         let transaction = transaction_of(bytes, &via);
         let mac = via.mac.map_or(&[][..], |mac| mac.of(bytes));
         table.keys.verify_via_mac(transaction, mac, *target)

@@ -3,7 +3,7 @@
 use super::edge::*;
 use crate::{
     forward::Outcome,
-    token::{FLOW_TOKEN_MAX, FlowToken, Keys},
+    token::{FLOW_TOKEN_MAX, FlowToken, Keys, TransactionParts},
 };
 
 /// Another port of the VIP, where a SIP server on the same host may live.
@@ -112,4 +112,35 @@ fn a_token_that_leads_to_us_is_not_followed() {
         .send(BACKENDS[0], beside)
         .expect(Outcome::RequestToClient)
         .expect_to(BESIDE_US);
+}
+
+/// A node does not sign such a Via, but may have before it got this listener.
+#[test]
+fn a_via_that_leads_to_us_is_not_followed() {
+    let keys = Keys::new(SECRET.as_bytes(), None);
+    let transaction = keys.transaction_id(&TransactionParts {
+        branch: b"z9hG4bKa",
+        sent_by_host: b"h",
+        sent_by_port: 5060,
+        call_id: b"x",
+        cseq: 1,
+        from_tag: b"y",
+        request_uri: b"sip:b",
+    });
+    let branch = transaction.to_text();
+    let arrive = |target: &str| {
+        let mac = keys.via_mac(transaction, address(target));
+        let text = format!(
+            "SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP {VIP};branch=z9hG4bK{};lbm={}\r\nVia: SIP/2.0/UDP {target}\r\n\
+             From: <sip:a>;tag=y\r\nTo: <sip:b>;tag=z\r\nCall-ID: x\r\nCSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n",
+            String::from_utf8_lossy(&branch),
+            String::from_utf8_lossy(&mac),
+        );
+        Edge::new().send(BACKENDS[0], text).verdict.outcome
+    };
+    assert_eq!(arrive(CLIENT), Outcome::Response);
+    assert_eq!(arrive(BESIDE_US), Outcome::Response);
+    for ours in [VIP, VIP6] {
+        assert_eq!(arrive(ours), Outcome::ResponseBadMac, "{ours}");
+    }
 }
