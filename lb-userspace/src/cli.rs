@@ -2,7 +2,9 @@
 //!
 //! Exit status: 0 done, 1 it did not work, 2 wrong usage or an invalid configuration.
 
+mod backends;
 mod check;
+mod cps;
 mod explain;
 mod output;
 mod stats;
@@ -14,7 +16,8 @@ use clap::{Args, Parser, Subcommand};
 
 use self::output::{Output, Terminal};
 use crate::{
-    config::{self, Config, ConfigError, DEFAULT_PATH},
+    config::{self, Config, ConfigError, Control, DEFAULT_PATH},
+    control::{Request, client},
     node::{self, RunOptions},
 };
 
@@ -32,6 +35,10 @@ Examples:
   siplb stats --watch                 counters and rates, every second
   siplb explain --from 198.51.100.7:40000 invite.sip
                                       what becomes of a datagram, and why
+  siplb backends                      how the backends are, and who gets how much
+  siplb drain sw1 --wait              no new calls to sw1; returns when it has none in set-up
+  siplb reload                        the configuration file as it is now, whole or not at all
+  siplb cps                           calls per second, accepted and refused
 
 Exit status: 0 done, 1 it did not work, 2 wrong usage or an invalid configuration.
 NO_COLOR switches colours off; RUST_LOG sets what `run` logs (error, warn, info, debug)."
@@ -117,6 +124,83 @@ Examples:
   siplb status
   siplb status --json | jq '.workers[].sockets[].copy'")]
     Status(status::StatusArgs),
+    /// Show how the backends are, and who gets how much
+    #[command(after_help = "\
+Examples:
+  siplb backends
+  siplb backends --json | jq -r '.backends[] | select(.state != \"active\").name'")]
+    Backends(backends::ListArgs),
+    /// Give a backend no new calls; those that it has go on
+    #[command(
+        long_about = "Give a backend no new calls; those that it has go on
+
+Calls in set-up and dialogs stay with it. That survives a reload, and a restart where control.state_file is set. With --wait \
+it returns when no transaction or call in set-up is pinned to the backend any more: from then on it gets nothing but what belongs to \
+established dialogs.",
+        after_help = "\
+Examples:
+  siplb drain sw1
+  siplb drain sw1 --wait && ssh sw1 systemctl stop switch"
+    )]
+    Drain(backends::DrainArgs),
+    /// Take back `drain` or `disable`
+    Undrain(backends::WishArgs),
+    /// Give a backend nothing but what belongs to established dialogs, and no probes
+    Disable(backends::WishArgs),
+    /// Take back `disable` or `drain`
+    Enable(backends::WishArgs),
+    /// Put the configuration file as it is now into force, whole or not at all
+    #[command(
+        long_about = "Put the configuration file as it is now into force, whole or not at all
+
+The running node reads the file that it was started with again. Nothing is lost: health, states, counters, history and pins go on. \
+What only a restart can change (node, datapath, addresses of listeners, control, stats) is refused, and so is a file with mistakes. SIGHUP does the \
+same.",
+        after_help = "\
+Examples:
+  siplb check && siplb reload
+  siplb check --against-running && siplb reload"
+    )]
+    Reload(backends::ReloadArgs),
+    /// Show calls per second, accepted and refused, total and per limit
+    #[command(after_help = "\
+Examples:
+  siplb cps                           the last minute, second by second
+  siplb cps --minutes --points 1440   the last day
+  siplb cps --json | jq '.limits[0].points'")]
+    Cps(cps::CpsArgs),
+}
+
+/// How to reach the running node.
+#[derive(Debug, Args)]
+struct Running {
+    #[command(flatten)]
+    config: OptionalConfig,
+    /// Control socket [default: that of the configuration, else /run/siplb/control.sock]
+    #[arg(long, value_name = "FILE")]
+    socket: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Running {
+    fn call(&self, request: &Request) -> Result<serde_json::Value, Failure> {
+        let socket = match &self.socket {
+            Some(socket) => socket.clone(),
+            None => match self.config.load()? {
+                Some(config) => config.control.socket,
+                None => Control::DEFAULT_SOCKET.into(),
+            },
+        };
+        client::call(&socket, request).map_err(|error| Failure::Failed(error.to_string()))
+    }
+}
+
+/// An answer of the running node in its own type.
+fn read_answer<T: serde::de::DeserializeOwned>(answer: serde_json::Value) -> Result<T, Failure> {
+    serde_json::from_value(answer)
+        .map_err(|error| Failure::Failed(format!("the answer makes no sense: {error}")))
 }
 
 /// Where the configuration is, for commands that can do without.
@@ -191,6 +275,13 @@ fn dispatch(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Explain(arguments) => explain::explain(&arguments, output),
         Command::Stats(arguments) => stats::stats(&arguments, output),
         Command::Status(arguments) => status::status(&arguments, output),
+        Command::Backends(arguments) => backends::list(&arguments, output),
+        Command::Drain(arguments) => backends::drain(&arguments, output),
+        Command::Undrain(arguments) => backends::wish("undrain", &arguments, output),
+        Command::Disable(arguments) => backends::wish("disable", &arguments, output),
+        Command::Enable(arguments) => backends::wish("enable", &arguments, output),
+        Command::Reload(arguments) => backends::reload(&arguments, output),
+        Command::Cps(arguments) => cps::cps(&arguments, output),
     }
 }
 
@@ -204,7 +295,13 @@ fn run(path: &std::path::Path) -> Result<(), Failure> {
             path.display()
         )));
     }
-    Ok(node::run(config, RunOptions::default())?)
+    let config_file = std::path::absolute(path)?;
+    Ok(node::run(
+        config,
+        RunOptions {
+            config_file: Some(config_file),
+        },
+    )?)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use crate::{nat, token::Keys, validate::Validate};
+use crate::{balance::Strategy, nat, token::Keys, validate::Validate};
 
 /// Where the configuration is looked for when the command line does not say.
 pub const DEFAULT_PATH: &str = "/etc/siplb/siplb.yaml";
@@ -54,6 +54,8 @@ pub struct Config {
     pub routes: Vec<RouteConfig>,
     /// What holds for all NAT policies.
     pub nat: Nat,
+    /// Calls per second.
+    pub limits: Limits,
     /// Control socket.
     pub control: Control,
     /// Statistics.
@@ -93,6 +95,9 @@ pub struct Datapath {
     pub chunks: u32,
     /// `ring`: length of each fill, RX, TX and completion ring, a power of two; default 2048.
     pub ring: u32,
+    /// `pins`: transactions and calls in set-up that each worker remembers the backend of, 16 bytes each; default 262,144. Two for
+    /// each call of the last minutes.
+    pub pins: u32,
     /// `pin_path`: directory in a BPF file system for the XDP program's link and maps; default
     /// `/sys/fs/bpf/siplb/NODE`, with `_` for each `.` of the name.
     pub pin_path: PathBuf,
@@ -108,6 +113,8 @@ impl Datapath {
     pub const DEFAULT_CHUNKS: u32 = 8192;
     /// Default of [`Datapath::ring`].
     pub const DEFAULT_RING: u32 = 2048;
+    /// Default of [`Datapath::pins`].
+    pub const DEFAULT_PINS: u32 = 1 << 18;
     /// Default of [`Datapath::stale_after`].
     pub const DEFAULT_STALE_AFTER: Duration = Duration::from_millis(250);
     /// [`Datapath::pin_path`] is a directory in here, named like the node, by default.
@@ -167,24 +174,38 @@ pub struct Listener {
 pub struct PoolConfig {
     /// `name`, required and unique.
     pub name: String,
-    /// `strategy`, default `hash-call-id`.
+    /// `strategy`, default `hash-call-id`, and `user_only`.
     pub strategy: Strategy,
     /// `backends`, at least one with a weight.
     pub backends: Vec<BackendConfig>,
+    /// `health`: probes; default none.
+    pub health: Option<HealthConfig>,
 }
 
-/// How a pool picks a backend.
+/// `pools[].health`: how the backends of a pool are probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Strategy {
-    /// `hash-call-id`: by the Call-ID, over the lookup table.
-    HashCallId,
+pub struct HealthConfig {
+    /// `interval`, 1 s to 1 min, default 2 s: time between two probes of a backend, more or less a tenth.
+    pub interval: Duration,
+    /// `timeout`, 100 ms to 30 s and not above the interval, default 1 s: how long the answer to a probe may take.
+    pub timeout: Duration,
+    /// `fall`, default 3: probes in a row that fail before a backend is unhealthy.
+    pub fall: u32,
+    /// `rise`, default 2: probes in a row that succeed before it is healthy again.
+    pub rise: u32,
+    /// `slow_start`, up to 10 min, default 10 s: time over which a backend that has recovered gets its weight back; 0s for
+    /// at once.
+    pub slow_start: Duration,
 }
 
-impl Strategy {
-    /// The name in the configuration.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::HashCallId => "hash-call-id",
+impl Default for HealthConfig {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_secs(1),
+            fall: 3,
+            rise: 2,
+            slow_start: Duration::from_secs(10),
         }
     }
 }
@@ -196,23 +217,152 @@ pub struct BackendConfig {
     pub name: String,
     /// `address`, required: `IP:PORT`.
     pub address: SocketAddr,
-    /// `weight`, 0 to 65535, default 1: share relative to the others of the pool; 0 takes no new calls.
+    /// `weight`, 0 to 65535, default 1: share relative to the others of its priority; 0 takes no new calls.
     pub weight: u16,
+    /// `priority`, 0 to 65535, default 0: the lowest one that has a usable backend takes all calls of the pool.
+    pub priority: u16,
+    /// `cps`, default none: calls that it gets in a second; what is above goes to its next best.
+    pub cps: Option<u32>,
 }
 
 /// `routes[]`: which pool a request without a flow token goes to. Without `routes`, and with one pool, everything
-/// goes there.
+/// goes there. All that a rule names must match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteConfig {
     /// `method`: only requests with this method; default any. CANCEL and ACK follow the INVITE.
     pub method: Option<String>,
     /// `listener`: only requests that arrive here, an index into [`Config::listeners`]; default any.
     pub listener: Option<usize>,
+    /// `source`: only requests from these networks; default any.
+    pub source: Vec<IpNet>,
+    /// `request_uri_user`: only requests whose Request-URI has a user that begins with this; default any.
+    pub request_uri_user: Option<String>,
+    /// `request_uri_domain`: only requests whose Request-URI has this host, in any case; default any.
+    pub request_uri_domain: Option<String>,
+    /// `from_domain`: only requests whose From URI has this host, in any case; default any.
+    pub from_domain: Option<String>,
+    /// `to_domain`: only requests whose To URI has this host, in any case; default any.
+    pub to_domain: Option<String>,
+    /// `user_agent`: only requests whose User-Agent begins with this; default any.
+    pub user_agent: Option<String>,
     /// `pool`, required: an index into [`Config::pools`].
     pub pool: usize,
-    /// `nat`: takes the place of [`Listener::nat`] for the messages that the rule matches by method and listener, those
-    /// in a dialog included; default that of the listener.
+    /// `strategy` and `user_only`: take the place of the pool's; default those of the pool.
+    pub strategy: Option<Strategy>,
+    /// `nat`: takes the place of [`Listener::nat`] for the messages that the rule matches by method, listener and source,
+    /// those in a dialog included; default that of the listener. Not for rules that look at more.
     pub nat: Option<nat::Policy>,
+    /// `cps`, default none: calls that this rule sends on in a second.
+    pub cps: Option<u32>,
+}
+
+impl RouteConfig {
+    /// The rule that sends everything to a pool.
+    pub fn everything_to(pool: usize) -> Self {
+        Self {
+            method: None,
+            listener: None,
+            source: Vec::new(),
+            request_uri_user: None,
+            request_uri_domain: None,
+            from_domain: None,
+            to_domain: None,
+            user_agent: None,
+            pool,
+            strategy: None,
+            nat: None,
+            cps: None,
+        }
+    }
+
+    /// What it looks at besides method and listener, for people: nothing, or text that begins with a blank.
+    pub fn conditions(&self) -> String {
+        let mut text = String::new();
+        if !self.source.is_empty() {
+            let networks = self
+                .source
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>();
+            text += &format!(" from {}", networks.join(" or "));
+        }
+        for (what, value) in [
+            ("Request-URI user begins with", &self.request_uri_user),
+            ("Request-URI domain is", &self.request_uri_domain),
+            ("From domain is", &self.from_domain),
+            ("To domain is", &self.to_domain),
+            ("User-Agent begins with", &self.user_agent),
+        ] {
+            if let Some(value) = value {
+                text += &format!(", {what} {value:?}");
+            }
+        }
+        text
+    }
+
+    /// True when it looks at more than every message of a dialog has: method, listener and source.
+    pub fn looks_at_text(&self) -> bool {
+        let texts = [
+            &self.request_uri_user,
+            &self.request_uri_domain,
+            &self.from_domain,
+            &self.to_domain,
+            &self.user_agent,
+        ];
+        texts.into_iter().any(Option::is_some)
+    }
+}
+
+/// `limits`: calls per second.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// `cps`, default none: calls that the node sends on in a second.
+    pub cps: Option<u32>,
+    /// `on_breach`, default 503: what becomes of a call above a limit.
+    pub on_breach: OnBreach,
+    /// `retry_after`, 1 s to 1 h, default none: what Retry-After of such an answer says, with some chance so that not all come
+    /// back at once.
+    pub retry_after: Option<Duration>,
+    /// `silence_after`, default 100: calls of one source address that are refused within ten seconds before it gets no answer any
+    /// more, for the rest of them; 0 for never.
+    pub silence_after: u32,
+    /// `sources`: limits of networks; the longest prefix counts.
+    pub sources: Vec<SourceLimit>,
+}
+
+impl Limits {
+    /// Default of [`Limits::silence_after`].
+    pub const DEFAULT_SILENCE_AFTER: u32 = 100;
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            cps: None,
+            on_breach: OnBreach::Status(503),
+            retry_after: None,
+            silence_after: Self::DEFAULT_SILENCE_AFTER,
+            sources: Vec::new(),
+        }
+    }
+}
+
+/// `limits.on_breach`: what becomes of a call above a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnBreach {
+    /// Answered with this status, 400 to 699.
+    Status(u16),
+    /// `silence`: dropped.
+    Silence,
+}
+
+/// `limits.sources[]`: the calls of a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceLimit {
+    /// `network`, required and unique.
+    pub network: IpNet,
+    /// `cps`, required: calls in a second from all its addresses together.
+    pub cps: u32,
 }
 
 /// `nat`: what holds for all NAT policies.
@@ -227,6 +377,8 @@ pub struct Nat {
 pub struct Control {
     /// `socket`, default `/run/siplb/control.sock`.
     pub socket: PathBuf,
+    /// `state_file`, default none: where it is kept across restarts which backends the operator drained or disabled.
+    pub state_file: Option<PathBuf>,
 }
 
 impl Control {

@@ -1,7 +1,10 @@
 //! What runs beside the workers: next hops, the control socket.
 
 pub mod client;
+pub mod commands;
 pub mod next_hops;
+pub mod plane;
+pub mod probes;
 pub mod server;
 pub mod status;
 
@@ -27,5 +30,11 @@ impl Request {
             command: command.to_owned(),
             arguments: serde_json::Map::new(),
         }
+    }
+
+    /// The same with one more argument.
+    pub fn with(mut self, name: &str, value: impl Into<serde_json::Value>) -> Self {
+        self.arguments.insert(name.to_owned(), value.into());
+        self
     }
 }

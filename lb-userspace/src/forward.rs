@@ -1,7 +1,9 @@
 //! The decision: datagram and table in, [`Verdict`] and edits out. Opens no socket, reads no clock, allocates nothing.
 
+mod distribute;
 mod edits;
 mod keepalive;
+mod memory;
 mod outcome;
 mod own_routes;
 mod reply;
@@ -17,9 +19,10 @@ mod text;
 mod trace;
 
 pub use edits::{Edits, EditsFull};
+pub use memory::Memory;
 pub use outcome::{Outcome, OutcomeClass};
 pub use reply::REPLY_GROWTH;
-pub use table::{Listener, ListenerIndex, RouteRule, Table};
+pub use table::{Listener, ListenerIndex, RouteRule, Table, Texts};
 pub(crate) use text::Text;
 pub use trace::{Choice, NatTrace, ResponseTrace, RouteOwner, RouteValue, Trace};
 
@@ -47,6 +50,12 @@ pub struct Scratch {
     pub reply: Vec<u8>,
     /// Why the request is not well-formed, when its listener validates: refused for it or marked, see the verdict.
     pub invalid: Option<Reason>,
+    /// What the worker remembers. Nothing depends on its being there but which backend a request meets when the strategy
+    /// or the table does not say.
+    pub memory: Memory,
+    /// The time, in nanoseconds on a clock that never goes back and is the same for all workers. The worker sets it
+    /// once a batch.
+    pub now_ns: u64,
     /// What was read to find a NAT.
     nat: nat::Notes,
 }
@@ -58,6 +67,8 @@ impl Scratch {
             edits: Edits::new(),
             reply: Vec::with_capacity(usize::from(u16::MAX) + REPLY_GROWTH),
             invalid: None,
+            memory: Memory::default(),
+            now_ns: 0,
             nat: nat::Notes::default(),
         }
     }
@@ -97,6 +108,8 @@ pub enum Action {
         backend: Option<BackendIndex>,
         /// An INVITE without To tag (a call set-up; retransmissions look the same).
         initial_invite: bool,
+        /// A request that its receiver has to answer: any but an ACK.
+        wants_answer: bool,
     },
     /// Send [`Scratch::reply`] back to the address that the datagram came from.
     Reply {
@@ -127,7 +140,8 @@ impl Verdict {
 
 /// Decides what becomes of a datagram, and writes to `scratch` what goes with it.
 ///
-/// The answer depends on the datagram and the table alone: nodes with the same secret and configuration agree to the
+/// The answer depends on the datagram, the table, the time and what the worker remembers, and the last two matter for limits
+/// on calls and for strategies that go by turns alone: else nodes with the same secret and configuration agree to the
 /// byte. Costs one scan of the header fields and a few keyed hashes; never allocates.
 pub fn forward(table: &Table, datagram: &Datagram<'_>, scratch: &mut Scratch) -> Verdict {
     scratch.clear();

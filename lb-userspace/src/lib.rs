@@ -17,6 +17,7 @@ pub mod control;
 pub mod forward;
 #[cfg(feature = "node")]
 pub mod kernel_socket;
+pub mod limit;
 pub mod nat;
 #[cfg(feature = "node")]
 pub mod node;

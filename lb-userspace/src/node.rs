@@ -8,6 +8,7 @@ mod datapath;
 mod privileges;
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         mpsc::{self, RecvTimeoutError},
@@ -17,7 +18,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use arc_swap::ArcSwap;
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
@@ -28,10 +28,11 @@ use crate::{
     config::Config,
     control::{
         self, Request, client,
+        commands::carry_out,
         next_hops::Watcher,
+        plane::{Plane, PlaneThread},
         status::{Frames, SocketStatus, Status, WorkerStatus},
     },
-    forward::Table,
     stats::{StatsFile, StatsReader},
     sys::thread::{harden_process, monotonic_ns, pin_to_cpu},
     worker::{Shared, Worker},
@@ -42,14 +43,17 @@ const WATCH_EVERY: Duration = Duration::from_millis(50);
 
 /// What the command line adds to the configuration.
 #[derive(Clone, Debug, Default)]
-pub struct RunOptions {}
+pub struct RunOptions {
+    /// The file that the configuration was read from, to be read again on a reload.
+    pub config_file: Option<PathBuf>,
+}
 
 /// Runs until it is told to stop by SIGTERM or SIGINT.
 ///
 /// # Errors
 ///
 /// When the node cannot start, with what is missing and how to mend it, or when all workers have died.
-pub fn run(config: Config, _options: RunOptions) -> Result<()> {
+pub fn run(config: Config, options: RunOptions) -> Result<()> {
     if config.node.secret_file.is_none() {
         bail!(
             "node.secret_file is missing: all nodes of the fleet sign with the same secret; make one with \
@@ -79,7 +83,7 @@ pub fn run(config: Config, _options: RunOptions) -> Result<()> {
             }
         })?;
 
-    let result = Node::start(config).and_then(|mut node| {
+    let result = Node::start(config, options).and_then(|mut node| {
         let watched = node.watch(&inbox);
         node.stop().and(watched)
     });
@@ -102,25 +106,22 @@ struct Node {
     config: Arc<Config>,
     data_path: Arc<DataPath>,
     workers: Vec<Running>,
-    stats: StatsFile,
+    stats: Arc<StatsFile>,
     control: Option<control::server::Server>,
-    watcher: Option<Watcher>,
+    watcher: Option<Arc<Watcher>>,
+    plane: Arc<Plane>,
+    plane_thread: Option<PlaneThread>,
 }
 
 impl Node {
-    fn start(config: Config) -> Result<Self> {
+    fn start(config: Config, options: RunOptions) -> Result<Self> {
         let started = Instant::now();
-        let table = Table::new(&config);
-        let table_hash = format!("{:016x}", table.fingerprint());
-        let backends: Vec<_> = table
-            .backends()
+        let configured = config.pools.iter().flat_map(|pool| &pool.backends);
+        let backends: Vec<_> = configured
+            .clone()
             .map(|backend| backend.name.clone())
             .collect();
-        let backend_addresses = table
-            .backends()
-            .map(|backend| backend.address.ip())
-            .collect();
-        let table = Arc::new(ArcSwap::from_pointee(table));
+        let backend_addresses = configured.map(|backend| backend.address.ip()).collect();
 
         let Plan {
             data_path,
@@ -130,16 +131,23 @@ impl Node {
         let infos: Vec<_> = data_path.worker_infos();
         let stats =
             StatsFile::create_with_interfaces(&config.stats.file, &infos, &backends, &interfaces)?;
+        let stats = Arc::new(stats);
 
         // Threads inherit what is left.
         privileges::drop_unneeded();
         let watcher = match &data_path.reason_for_socket {
-            None => Some(Watcher::start(
+            None => Some(Arc::new(Watcher::start(
                 &config.datapath.interfaces,
                 backend_addresses,
-            )?),
+            )?)),
             Some(_) => None,
         };
+        let plane = Plane::new(
+            config.clone(),
+            options.config_file,
+            Arc::clone(&stats),
+            watcher.clone(),
+        )?;
 
         let config = Arc::new(config);
         let data_path = Arc::new(data_path);
@@ -150,12 +158,14 @@ impl Node {
             stats,
             control: None,
             watcher,
+            plane,
+            plane_thread: None,
         };
         for (index, part) in parts.into_iter().enumerate() {
             let shared = Arc::new(Shared::default());
             let cpu = infos[index].cpu;
             let worker = Worker {
-                table: Arc::clone(&table),
+                table: node.plane.table(),
                 ports: part.ports,
                 transmit: part.transmit.map(|transmit| {
                     transmit.with_next_hops(
@@ -166,6 +176,7 @@ impl Node {
                 stats: node.stats.worker(index),
                 shared: Arc::clone(&shared),
                 stale_after: node.config.datapath.stale_after,
+                pins: node.config.datapath.pins as usize,
             };
             let thread = thread::Builder::new()
                 .name(format!("worker-{index}"))
@@ -196,9 +207,10 @@ impl Node {
             }
         }
 
+        node.plane_thread = Some(node.plane.start()?);
         node.control = Some(control::server::serve(
             &node.config.control.socket,
-            Arc::new(node.handler(started, table_hash)),
+            Arc::new(node.handler(started)),
         )?);
         node.log_ready();
         Ok(node)
@@ -240,43 +252,37 @@ impl Node {
     fn handler(
         &self,
         started: Instant,
-        table_hash: String,
     ) -> impl Fn(&Request) -> serde_json::Value + Send + Sync + 'static {
         let data_path = Arc::clone(&self.data_path);
-        let config = Arc::clone(&self.config);
+        let plane = Arc::clone(&self.plane);
         let shared: Vec<_> = self
             .workers
             .iter()
             .map(|worker| Arc::clone(&worker.shared))
             .collect();
         move |request| {
-            if request.command != "status" {
-                return control::server::refusal(&format!(
-                    "command `{}` is not known; there is `status`",
-                    request.command
-                ));
-            }
-            let status = Status {
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                pid: std::process::id(),
-                node: config.node.name.clone(),
-                uptime_s: started.elapsed().as_secs(),
-                mode: if data_path.reason_for_socket.is_some() {
-                    "socket"
-                } else {
-                    "af-xdp"
+            let status = || {
+                let config = plane.config();
+                let (generation, config_hash) = plane.generation();
+                Status {
+                    version: env!("CARGO_PKG_VERSION").to_owned(),
+                    pid: std::process::id(),
+                    node: config.node.name.clone(),
+                    uptime_s: started.elapsed().as_secs(),
+                    mode: if data_path.reason_for_socket.is_some() {
+                        "socket"
+                    } else {
+                        "af-xdp"
+                    }
+                    .to_owned(),
+                    mode_reason: data_path.reason_for_socket.clone(),
+                    table_hash: format!("{:016x}", plane.table().load().fingerprint()),
+                    config_hash,
+                    generation,
+                    workers: worker_statuses(&data_path, &shared, &config),
                 }
-                .to_owned(),
-                mode_reason: data_path.reason_for_socket.clone(),
-                table_hash: table_hash.clone(),
-                workers: worker_statuses(&data_path, &shared, &config),
             };
-            let mut answer = serde_json::to_value(status)
-                .unwrap_or_else(|error| control::server::refusal(&error.to_string()));
-            if let Some(object) = answer.as_object_mut() {
-                object.entry("ok").or_insert(true.into());
-            }
-            answer
+            carry_out(&plane, request, status)
         }
     }
 
@@ -284,8 +290,15 @@ impl Node {
     fn watch(&mut self, inbox: &mpsc::Receiver<i32>) -> Result<()> {
         loop {
             match inbox.recv_timeout(WATCH_EVERY) {
+                // In a thread of its own: a table of a thousand backends takes longer than a heartbeat may.
                 Ok(SIGHUP) => {
-                    log::warn!("SIGHUP: nothing is reloaded; restart to apply a new configuration")
+                    let plane = Arc::clone(&self.plane);
+                    let reload = move || {
+                        if let Err(error) = plane.reload() {
+                            log::error!("SIGHUP: the running configuration goes on: {error:#}");
+                        }
+                    };
+                    thread::Builder::new().name("reload".into()).spawn(reload)?;
                 }
                 Ok(signal) => {
                     let name = if signal == SIGINT {
@@ -356,6 +369,7 @@ impl Node {
         }
         // The handler holds the data path too.
         self.control.take();
+        self.plane_thread.take();
         self.watcher.take();
         self.data_path.detach();
         log::info!("node {} stopped", self.config.node.name);

@@ -31,4 +31,6 @@ pub use start_line::StartLine;
 pub use uri::Uri;
 pub use via::{Parameter, Via};
 
-pub(crate) use chars::{find_either, parse_ip, parse_number};
+pub(crate) use chars::{
+    find_either, is_token, parse_ip, parse_number, skip_lws, skip_quoted, skip_while,
+};

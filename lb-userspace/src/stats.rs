@@ -10,6 +10,6 @@ mod layout;
 mod reader;
 
 pub use counter::{Counter, CounterKind};
-pub use file::{StatsFile, WorkerStats};
+pub use file::{BackendTraffic, NoRoomForBackends, StatsFile, WorkerStats};
 pub use layout::{InterfaceInfo, WorkerInfo};
 pub use reader::{BackendCounts, Interface, Snapshot, StatsError, StatsReader, Value, Worker};

@@ -259,6 +259,16 @@ impl Drop for Key {
 }
 
 impl TransactionId {
+    /// Reads what [`TransactionId::to_text`] wrote.
+    pub fn from_text(text: &[u8]) -> Option<Self> {
+        parse_hex(text).map(Self)
+    }
+
+    /// The id as a number.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
     /// The id as it follows the magic cookie in a branch.
     pub fn to_text(self) -> [u8; HEX_LEN] {
         hex(self.0)

@@ -21,7 +21,10 @@ use lb_common::decode::{Decoded, Udp, decode};
 use crate::{
     afxdp::{Receiver, Sender, TxPool, frame, program::Gates},
     control::next_hops::{Miss, NextHop, NextHops},
-    forward::{Action, Datagram, Edits, Listener, ListenerIndex, Scratch, Table, Verdict, forward},
+    forward::{
+        Action, Datagram, Edits, Listener, ListenerIndex, Memory, Outcome, Scratch, Table, Verdict,
+        forward,
+    },
     kernel_socket::KernelSocket,
     stats::{Counter, WorkerStats},
     sys::{
@@ -37,6 +40,8 @@ const IDLE: Duration = Duration::from_millis(40);
 const TURNS_PER_KERNEL_LOOK: u32 = 8;
 /// How often levels and the sockets' own counters are written to the statistics.
 const GAUGES_EVERY_NS: u64 = 100_000_000;
+/// Parts in which the pins are looked through, one each time that levels are written: all of them within two seconds.
+const SWEEP_PARTS: usize = 16;
 /// Turns without work after which a worker that has to stop is done.
 const QUIET_TURNS: u32 = 2;
 /// Longest time that a worker which has to stop goes on emptying its queues.
@@ -101,6 +106,8 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     /// How old a heartbeat may be before the gate counts as closed.
     pub stale_after: Duration,
+    /// How many transactions and calls it remembers.
+    pub pins: usize,
 }
 
 /// Counters of one batch, written to the statistics at its end.
@@ -121,6 +128,7 @@ impl Worker {
             stats,
             shared,
             stale_after,
+            pins,
         } = self;
         let mut tables = Cache::new(table);
         let mut poll = PollSet::default();
@@ -133,6 +141,8 @@ impl Worker {
         let first_socket = ports.len();
         let mut incoming = ReceiveBatch::default();
         let mut scratch = Scratch::new();
+        scratch.memory = Memory::new(pins);
+        let mut pin_counts = vec![0; stats.backends()];
         let mut way_out = WayOut::new(transmit, sockets, stats);
 
         let beat = |ports: &[Port], now: u64| {
@@ -157,6 +167,7 @@ impl Worker {
                 stop_by = Some(now + DRAIN_NS);
             }
             let table: &Table = tables.load();
+            scratch.now_ns = now;
             way_out.begin();
 
             let mut work = 0;
@@ -183,6 +194,11 @@ impl Worker {
             if now >= gauges_at {
                 way_out.write_gauges(&mut ports);
                 gauges_at = now + GAUGES_EVERY_NS;
+                let pins = &mut scratch.memory.pins;
+                if pins.sweep(pins.capacity() / SWEEP_PARTS, now, &mut pin_counts) {
+                    way_out.stats.backend_pins(&pin_counts);
+                    pin_counts.fill(0);
+                }
             }
             way_out.stats.add(
                 if work == 0 {
@@ -270,13 +286,15 @@ fn handle_frame(
     };
     let verdict = forward(table, &datagram, scratch);
     way_out.count(&verdict, scratch);
+    way_out.count_response(table, &verdict, &datagram);
     match verdict.action {
         Action::Forward {
             to,
             backend,
             initial_invite,
+            wants_answer,
         } => {
-            way_out.count_backend(backend, initial_invite);
+            way_out.count_backend(backend, initial_invite, wants_answer);
             let leaving = frame::Ends {
                 source: ends.destination,
                 destination: to,
@@ -327,13 +345,15 @@ fn drain_kernel_socket(
         };
         let verdict = forward(table, &datagram, scratch);
         way_out.count(&verdict, scratch);
+        way_out.count_response(table, &verdict, &datagram);
         match verdict.action {
             Action::Forward {
                 to,
                 backend,
                 initial_invite,
+                wants_answer,
             } => {
-                way_out.count_backend(backend, initial_invite);
+                way_out.count_backend(backend, initial_invite, wants_answer);
                 way_out.send_by_kernel(
                     index,
                     to,
@@ -435,9 +455,22 @@ impl WayOut {
         }
     }
 
-    fn count_backend(&self, backend: Option<crate::balance::BackendIndex>, initial_invite: bool) {
+    fn count_response(&self, table: &Table, verdict: &Verdict, datagram: &Datagram<'_>) {
+        if verdict.outcome == Outcome::Response
+            && let Some(backend) = table.backend_at(datagram.source)
+        {
+            self.stats.backend_response(backend);
+        }
+    }
+
+    fn count_backend(
+        &self,
+        backend: Option<crate::balance::BackendIndex>,
+        initial_invite: bool,
+        wants_answer: bool,
+    ) {
         if let Some(backend) = backend {
-            self.stats.backend_request(backend);
+            self.stats.backend_request(backend, wants_answer);
             if initial_invite {
                 self.stats.backend_invite(backend);
             }

@@ -136,6 +136,15 @@ fn configuration_keys() {
             "listeners[].nat",
             "listeners: [ { nat: { unknown_key: 1 } } ]",
         ),
+        (
+            "pools[].health",
+            "pools: [ { health: { unknown_key: 1 } } ]",
+        ),
+        ("limits", "limits: { unknown_key: 1 }"),
+        (
+            "limits.sources[]",
+            "limits: { sources: [ { unknown_key: 1 } ] }",
+        ),
         ("nat", "nat: { unknown_key: 1 }"),
         ("control", "control: { unknown_key: 1 }"),
         ("stats", "stats: { unknown_key: 1 }"),
@@ -152,11 +161,11 @@ fn configuration_keys() {
             .filter(|line| line.trim().starts_with(&format!("`{section}.")));
         let documented = lines.collect::<Vec<_>>().join(" ");
         for key in known.split(", ").flat_map(|keys| keys.split(" or ")) {
-            // A pool's backends and a NAT policy have lines of their own.
+            // A pool's backends, the limits of networks and a NAT policy have lines of their own.
             let found = documented.contains(&format!("`{section}.{key}`"))
                 || documented.contains(&format!(", `{key}`"))
                 || documented.contains(&format!("`{section}.{key}."))
-                || key == "backends";
+                || ["backends", "sources"].contains(&key);
             assert!(found, "the README has no {section}.{key}");
         }
     }

@@ -4,9 +4,11 @@
 //! A score depends on the slot and on that one backend alone. So losing a backend moves only its own slots, a changed
 //! weight moves only the difference, and the order of the list does not matter.
 
+use std::{hash::Hasher, net::SocketAddr};
+
 use siphasher::sip::SipHasher13;
 
-use super::Backend;
+use super::Key;
 
 /// Slots in a table. With 1,024 backends of equal weight each still has 64 of them.
 pub const SLOTS: usize = 1 << 16;
@@ -22,26 +24,23 @@ pub struct LookupTable {
 }
 
 impl LookupTable {
-    /// Gives each slot to the backend with the best score, or returns `None` when no backend has a weight.
+    /// Gives each slot to the candidate with the best score, or returns `None` when there is none.
     ///
-    /// `key` is secret, so that nobody outside can find Call-IDs that all meet the same backend. A backend is
-    /// recognised by its name and address.
-    ///
-    /// # Panics
-    /// With more than 65,536 backends; the configuration stops far below.
-    pub fn new(key: [u8; 16], backends: &[Backend]) -> Option<Self> {
+    /// `key` is secret, so that nobody outside can find Call-IDs that all meet the same backend.
+    pub fn new<'a>(
+        key: [u8; 16],
+        candidates: impl IntoIterator<Item = Candidate<'a>>,
+    ) -> Option<Self> {
         let identity = subkey(key, b"backend identity");
-        let mut candidates = backends
-            .iter()
-            .enumerate()
-            .filter(|(_, backend)| backend.weight > 0)
-            .map(|(position, backend)| Candidate {
-                position: u16::try_from(position).expect("at most 65,536 backends in a pool"),
+        let mut candidates = candidates
+            .into_iter()
+            .map(|candidate| Racer {
+                position: candidate.position,
                 identity: identity
-                    .hash(format!("{}\0{}", backend.name, backend.address).as_bytes()),
-                weight: f64::from(backend.weight),
+                    .hash(format!("{}\0{}", candidate.name, candidate.address).as_bytes()),
+                weight: candidate.weight,
                 // A little lower than it could be, to cover the rounding of a logarithm.
-                bound: (1.0 - 1e-12) / f64::from(backend.weight),
+                bound: (1.0 - 1e-12) / candidate.weight,
             })
             .collect::<Vec<_>>();
         // The heaviest first: it finds good scores early, which spares the others their logarithm. Ties of score go
@@ -60,19 +59,28 @@ impl LookupTable {
         for (slot, place) in slots.iter_mut().enumerate() {
             let winner = best(slot as u64, &candidates);
             *place = winner.position;
-            std::hash::Hasher::write(&mut winners, &winner.identity.to_le_bytes());
+            winners.write(&winner.identity.to_le_bytes());
         }
         Some(Self {
             slots,
             keys: subkey(key, b"slot of a key"),
-            fingerprint: std::hash::Hasher::finish(&winners),
+            fingerprint: winners.finish(),
         })
     }
 
     /// Returns the slot that a key belongs to, less than [`SLOTS`].
     #[inline]
-    pub fn slot(&self, key: &[u8]) -> usize {
-        self.keys.hash(key) as usize % SLOTS
+    pub fn slot(&self, key: &Key<'_>) -> usize {
+        let hash = match key {
+            // In one piece, which is faster.
+            Key::Text(text) => self.keys.hash(text),
+            key => {
+                let mut hasher = self.keys;
+                key.write(|piece| hasher.write(piece));
+                hasher.finish()
+            }
+        };
+        hash as usize % SLOTS
     }
 
     /// Returns the position, in the pool's list, of the backend that a slot belongs to. Slots repeat after [`SLOTS`].
@@ -104,7 +112,30 @@ impl std::fmt::Debug for LookupTable {
     }
 }
 
-struct Candidate {
+/// A backend that gets a share of the slots.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    position: u16,
+    name: &'a str,
+    address: SocketAddr,
+    weight: f64,
+}
+
+impl<'a> Candidate<'a> {
+    /// The backend at this position of a pool's list, which is recognised by its name and address. `weight` is more than 0.
+    pub fn new(position: u16, name: &'a str, address: SocketAddr, weight: f64) -> Self {
+        debug_assert!(weight > 0.0);
+        Self {
+            position,
+            name,
+            address,
+            weight,
+        }
+    }
+}
+
+/// A candidate as the race for a slot needs it.
+struct Racer {
     position: u16,
     /// Keyed hash of name and address: secret, so what is drawn from it is.
     identity: u64,
@@ -115,7 +146,7 @@ struct Candidate {
 
 /// The candidate with the lowest `-ln(u) / weight`, where `u` in (0, 1) is drawn for slot and identity. That is an
 /// exponential race: each wins with a probability proportional to its weight.
-fn best(slot: u64, candidates: &[Candidate]) -> &Candidate {
+fn best(slot: u64, candidates: &[Racer]) -> &Racer {
     let mut best = &candidates[0];
     let mut lowest = f64::INFINITY;
     for candidate in candidates {
@@ -154,12 +185,12 @@ fn subkey(key: [u8; 16], purpose: &[u8]) -> SipHasher13 {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, net::SocketAddr};
+    use std::collections::BTreeMap;
 
     use proptest::prelude::*;
 
     use super::*;
-    use crate::balance::BackendIndex;
+    use crate::balance::{Backend, BackendIndex};
 
     const KEY: [u8; 16] = *b"0123456789abcdef";
 
@@ -167,17 +198,27 @@ mod tests {
         weights
             .iter()
             .enumerate()
-            .map(|(n, &weight)| Backend {
-                index: BackendIndex(n as u16),
-                name: format!("sw{n}"),
-                address: SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 5060)),
-                weight,
+            .map(|(n, &weight)| {
+                let address = SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 5060));
+                Backend::new(BackendIndex(n as u16), format!("sw{n}"), address, weight)
             })
             .collect()
     }
 
+    fn table_of(key: [u8; 16], backends: &[Backend]) -> LookupTable {
+        let weighty = backends
+            .iter()
+            .enumerate()
+            .filter(|(_, backend)| backend.weight > 0);
+        let candidates = weighty.map(|(position, backend)| {
+            let weight = f64::from(backend.weight);
+            Candidate::new(position as u16, &backend.name, backend.address, weight)
+        });
+        LookupTable::new(key, candidates).unwrap()
+    }
+
     fn table(backends: &[Backend]) -> LookupTable {
-        LookupTable::new(KEY, backends).unwrap()
+        table_of(KEY, backends)
     }
 
     /// Who owns each slot, by name.
@@ -194,7 +235,8 @@ mod tests {
         let table = table(&list);
         let mut calls = [0u32; 3];
         for call in 0..100_000 {
-            calls[table.backend(table.slot(format!("{call:x}-call@192.0.2.7").as_bytes()))] += 1;
+            let call_id = format!("{call:x}-call@192.0.2.7");
+            calls[table.backend(table.slot(&Key::Text(call_id.as_bytes())))] += 1;
         }
         for (backend, calls) in list.iter().zip(calls) {
             let wanted = f64::from(backend.weight) / 10.0;
@@ -289,10 +331,7 @@ mod tests {
         assert_ne!(changed(|b| b.name = "sw9".into()), fingerprint);
         assert_ne!(changed(|b| b.address.set_port(5061)), fingerprint);
         assert_ne!(changed(|b| b.weight = 2), fingerprint);
-        assert_ne!(
-            LookupTable::new([1; 16], &list).unwrap().fingerprint(),
-            fingerprint
-        );
+        assert_ne!(table_of([1; 16], &list).fingerprint(), fingerprint);
     }
 
     /// The values were computed by another program (Python, its own SipHash and logarithm). If they change, nodes of
@@ -309,7 +348,10 @@ mod tests {
         ];
         for (call_id, slot, backend) in call_ids {
             assert_eq!(
-                (table.slot(call_id), table.backend(table.slot(call_id))),
+                (
+                    table.slot(&Key::Text(call_id)),
+                    table.backend(table.slot(&Key::Text(call_id)))
+                ),
                 (slot, backend),
                 "{}",
                 call_id.escape_ascii()
@@ -323,6 +365,21 @@ mod tests {
                 1, 0, 0, 2
             ]
         );
+    }
+
+    #[test]
+    fn keys_in_pieces_hash_as_their_text() {
+        let table = table(&backends(&[1]));
+        let uri = Key::Uri {
+            user: b"bob",
+            host: b"Example.com",
+            port: Some(5080),
+        };
+        assert_eq!(
+            table.slot(&uri),
+            table.slot(&Key::Text(b"bob@example.com:5080"))
+        );
+        assert_eq!(table.slot(&uri), table.slot(&Key::Text(&uri.to_vec())));
     }
 
     /// Straight from the definition: every backend gets its logarithm, the lowest wins.

@@ -9,8 +9,8 @@ use super::{
     output::{Align, Grid, Output, Terminal, grouped, percent, span},
 };
 use crate::{
-    balance::SLOTS,
-    config::{self, Config, Mode, RouteConfig, WantedAttach, ZeroCopy},
+    balance::{SLOTS, Strategy},
+    config::{self, Config, Limits, Mode, OnBreach, RouteConfig, WantedAttach, ZeroCopy},
     forward::Table,
     nat::Policy,
     validate::{self, Check},
@@ -36,6 +36,7 @@ struct Meaning {
     listeners: Vec<ListenerMeaning>,
     pools: Vec<PoolMeaning>,
     routes: Vec<RouteMeaning>,
+    limits: LimitsMeaning,
     /// Networks that are private besides those that always are.
     nat_private: Vec<String>,
     datapath: DatapathMeaning,
@@ -68,7 +69,36 @@ struct ValidateMeaning {
 struct PoolMeaning {
     name: String,
     strategy: &'static str,
+    user_only: bool,
+    /// Any node picks the same backend for a message, whatever it has seen before.
+    exact_across_nodes: bool,
+    health: Option<HealthMeaning>,
     backends: Vec<BackendMeaning>,
+}
+
+#[derive(Debug, Serialize)]
+struct HealthMeaning {
+    interval_ms: u64,
+    timeout_ms: u64,
+    fall: u32,
+    rise: u32,
+    slow_start_ms: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct LimitsMeaning {
+    cps: Option<u32>,
+    /// A status, or `silence`.
+    on_breach: String,
+    retry_after_s: Option<u64>,
+    silence_after: u32,
+    sources: Vec<SourceMeaning>,
+}
+
+#[derive(Debug, Serialize)]
+struct SourceMeaning {
+    network: String,
+    cps: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -76,6 +106,8 @@ struct BackendMeaning {
     name: String,
     address: String,
     weight: u16,
+    priority: u16,
+    cps: Option<u32>,
     slots: u32,
     share_percent: f64,
 }
@@ -84,7 +116,12 @@ struct BackendMeaning {
 struct RouteMeaning {
     method: Option<String>,
     listener: Option<String>,
+    /// What else it looks at, in words.
+    conditions: String,
     pool: String,
+    /// `null`: that of the pool.
+    strategy: Option<&'static str>,
+    cps: Option<u32>,
     /// `null`: that of the listener.
     nat: Option<NatMeaning>,
 }
@@ -129,20 +166,28 @@ impl Meaning {
                 .as_ref()
                 .map(|table| table.shares(pool.backends.len()));
             let shares = shares.unwrap_or_else(|| vec![0; pool.backends.len()]);
-            let backends =
-                pool.backends
-                    .iter()
-                    .zip(shares)
-                    .map(|(backend, slots)| BackendMeaning {
-                        name: backend.name.clone(),
-                        address: backend.address.to_string(),
-                        weight: backend.weight,
-                        slots,
-                        share_percent: 100.0 * f64::from(slots) / SLOTS as f64,
-                    });
+            let backends = text.backends.iter().zip(shares);
+            let backends = backends.map(|(backend, slots)| BackendMeaning {
+                name: backend.name.clone(),
+                address: backend.address.to_string(),
+                weight: backend.weight,
+                priority: backend.priority,
+                cps: backend.cps,
+                slots,
+                share_percent: 100.0 * f64::from(slots) / SLOTS as f64,
+            });
             PoolMeaning {
                 name: pool.name.clone(),
                 strategy: text.strategy.name(),
+                user_only: text.strategy != text.strategy.with_user_only(false),
+                exact_across_nodes: text.strategy.is_exact_across_nodes(),
+                health: text.health.map(|health| HealthMeaning {
+                    interval_ms: health.interval.as_millis() as u64,
+                    timeout_ms: health.timeout.as_millis() as u64,
+                    fall: health.fall,
+                    rise: health.rise,
+                    slow_start_ms: health.slow_start.as_millis() as u64,
+                }),
                 backends: backends.collect(),
             }
         });
@@ -151,6 +196,9 @@ impl Meaning {
             listener: route
                 .listener
                 .map(|index| config.listeners[index].name.clone()),
+            conditions: route.conditions(),
+            strategy: route.strategy.map(Strategy::name),
+            cps: route.cps,
             pool: config.pools[route.pool].name.clone(),
             nat: route.nat.map(NatMeaning::new),
         });
@@ -163,6 +211,7 @@ impl Meaning {
             listeners: listeners.collect(),
             pools: pools.collect(),
             routes: routes.collect(),
+            limits: LimitsMeaning::new(&config.limits),
             nat_private: nat_private.collect(),
             datapath: DatapathMeaning {
                 mode: match datapath.mode {
@@ -212,17 +261,29 @@ impl Meaning {
 
         for pool in &self.pools {
             text += &heading(&format!("Pool {}", pool.name));
-            text += &format!(
-                "  {}: the same backend on every node with this table hash\n",
-                pool.strategy
-            );
+            text += &format!("  {}{}\n", pool.strategy, promise(pool));
             text += &backends(pool).render("  ");
+            text += &match &pool.health {
+                Some(health) => format!(
+                    "  probed every {} ms within {} ms; {} failures in a row make it unhealthy, {} answers healthy{}\n",
+                    health.interval_ms,
+                    health.timeout_ms,
+                    health.fall,
+                    health.rise,
+                    match health.slow_start_ms {
+                        0 => String::new(),
+                        ms => format!(", with its whole weight after {} s", ms.div_ceil(1000)),
+                    }
+                ),
+                None => "  not probed: all backends count as healthy\n".to_owned(),
+            };
         }
 
         text += &heading("Routes (requests without a flow token; the first rule that matches)");
         text += &routes(config, self).render("  ");
 
         text += &nat(self, &heading("Far-end NAT"));
+        text += &self.limits.text(&heading("Calls per second"));
 
         text += &heading("Datapath");
         text += &datapath(config).render("  ");
@@ -232,6 +293,79 @@ impl Meaning {
             text += &format!("\nNote: {note}\n");
         }
         text
+    }
+}
+
+/// What nodes agree on.
+fn promise(pool: &PoolMeaning) -> &'static str {
+    match (pool.exact_across_nodes, pool.strategy) {
+        (true, "first") => ": the same backend on every node that sees the same ones healthy",
+        (true, _) => ": the same backend on every node with this table hash",
+        (false, "weighted-round-robin") => {
+            ": each worker by turns of its own; what belongs together stays together on a node, and on another one \
+             it goes by Call-ID"
+        }
+        (false, _) => {
+            ": the same backend on every node for requests with credentials; without them by turns, as \
+             weighted-round-robin"
+        }
+    }
+}
+
+impl LimitsMeaning {
+    fn new(limits: &Limits) -> Self {
+        Self {
+            cps: limits.cps,
+            on_breach: match limits.on_breach {
+                OnBreach::Status(status) => status.to_string(),
+                OnBreach::Silence => "silence".to_owned(),
+            },
+            retry_after_s: limits.retry_after.map(|time| time.as_secs()),
+            silence_after: limits.silence_after,
+            sources: limits
+                .sources
+                .iter()
+                .map(|source| SourceMeaning {
+                    network: source.network.to_string(),
+                    cps: source.cps,
+                })
+                .collect(),
+        }
+    }
+
+    /// Nothing without limits.
+    fn text(&self, heading: &str) -> String {
+        let mut grid = Grid::new(&[Align::Left, Align::Right]);
+        let limits = self.cps.map(|cps| ("node".to_owned(), cps));
+        let sources = self
+            .sources
+            .iter()
+            .map(|source| (source.network.clone(), source.cps));
+        let limits = limits.into_iter().chain(sources).collect::<Vec<_>>();
+        if limits.is_empty() {
+            return String::new();
+        }
+        for (name, cps) in limits {
+            grid.row([name, grouped(cps.into())]);
+        }
+        let answer = match (self.on_breach.as_str(), self.retry_after_s) {
+            ("silence", _) => "no answer".to_owned(),
+            (status, None) => status.to_owned(),
+            (status, Some(seconds)) => {
+                format!(
+                    "{status} with Retry-After of {seconds} to {} s",
+                    2 * seconds
+                )
+            }
+        };
+        let silence = match self.silence_after {
+            0 => String::new(),
+            calls => format!(
+                ", and silence after {} of one source in ten seconds",
+                grouped(calls.into())
+            ),
+        };
+        heading.to_owned() + &grid.render("  ") + &format!("  above it: {answer}{silence}\n")
     }
 }
 
@@ -340,16 +474,25 @@ fn backends(pool: &PoolMeaning) -> Grid {
         Align::Right,
         Align::Right,
         Align::Right,
+        Align::Right,
+        Align::Right,
     ]);
-    grid.row(["backend", "address", "weight", "slots", "share"]);
+    grid.row([
+        "backend", "address", "priority", "weight", "cps", "slots", "share",
+    ]);
     for backend in &pool.backends {
         grid.row([
             backend.name.clone(),
             backend.address.clone(),
+            backend.priority.to_string(),
             backend.weight.to_string(),
+            backend
+                .cps
+                .map_or("-".to_owned(), |cps| grouped(cps.into())),
             grouped(backend.slots.into()),
-            match backend.weight {
-                0 => "no new calls".to_owned(),
+            match (backend.weight, backend.slots) {
+                (0, _) => "no new calls".to_owned(),
+                (_, 0) => "in reserve".to_owned(),
                 _ => percent(backend.slots.into(), SLOTS as u64),
             },
         ]);
@@ -364,6 +507,7 @@ fn routes(config: &Config, meaning: &Meaning) -> Grid {
             // They are looked up as the INVITE that they belong to.
             Some("INVITE") => "INVITE (with its CANCEL and ACK)".to_owned(),
             Some(method) => method.to_owned(),
+            None if !route.conditions.is_empty() => "everything".to_owned(),
             None if index == 0 => "everything".to_owned(),
             None => "everything else".to_owned(),
         };
@@ -373,8 +517,18 @@ fn routes(config: &Config, meaning: &Meaning) -> Grid {
         };
         grid.row([
             format!("{}.", index + 1),
-            format!("{method}{listener}"),
-            format!("-> pool {}", route.pool),
+            format!("{method}{listener}{}", route.conditions),
+            format!(
+                "-> pool {}{}{}",
+                route.pool,
+                route
+                    .strategy
+                    .map_or(String::new(), |strategy| format!(", {strategy}")),
+                route.cps.map_or(String::new(), |cps| format!(
+                    ", at most {} calls a second",
+                    grouped(cps.into())
+                )),
+            ),
         ]);
     }
     if !covers_everything(&config.routes, config.listeners.len()) {
@@ -386,7 +540,9 @@ fn routes(config: &Config, meaning: &Meaning) -> Grid {
 fn covers_everything(routes: &[RouteConfig], listeners: usize) -> bool {
     (0..listeners).all(|listener| {
         routes.iter().any(|route| {
-            route.method.is_none() && route.listener.is_none_or(|only| only == listener)
+            route.method.is_none()
+                && route.conditions().is_empty()
+                && route.listener.is_none_or(|only| only == listener)
         })
     })
 }
@@ -473,6 +629,21 @@ fn notes(config: &Config) -> Vec<String> {
         let served = |route: &RouteConfig| route.listener.is_none_or(|only| only == index);
         if !config.routes.iter().any(served) {
             notes.push(format!("no route serves listener {}", listener.name));
+        }
+    }
+    for pool in &config.pools {
+        let has_cap = pool.backends.iter().any(|backend| backend.cps.is_some());
+        if pool.health.is_none() && pool.backends.len() > 1 {
+            notes.push(format!(
+                "pool {} has no \"health\": a backend that dies keeps its share of the calls",
+                pool.name
+            ));
+        }
+        if has_cap && pool.backends.len() == 1 {
+            notes.push(format!(
+                "pool {} has one backend, so calls above its cps are refused",
+                pool.name
+            ));
         }
     }
     if config.datapath.debug_log {

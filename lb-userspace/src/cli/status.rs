@@ -1,49 +1,31 @@
 //! `siplb status`: what the running node says about itself.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use clap::Args;
 
 use super::{
-    Failure, OptionalConfig,
+    Failure, Running,
     output::{Align, Grid, Output, Terminal, grouped, span},
+    read_answer,
 };
-use crate::{
-    config::Control,
-    control::{
-        Request, client,
-        status::{Frames, Status, WorkerStatus},
-    },
+use crate::control::{
+    Request,
+    status::{Frames, Status, WorkerStatus},
 };
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
     #[command(flatten)]
-    config: OptionalConfig,
-    /// Control socket [default: that of the configuration, else /run/siplb/control.sock]
-    #[arg(long, value_name = "FILE")]
-    socket: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    running: Running,
 }
 
 pub(super) fn status(arguments: &StatusArgs, output: &Output) -> Result<(), Failure> {
-    let socket = match &arguments.socket {
-        Some(socket) => socket.clone(),
-        None => match arguments.config.load()? {
-            Some(config) => config.control.socket,
-            None => Control::DEFAULT_SOCKET.into(),
-        },
-    };
-    let answer = client::call(&socket, &Request::new("status"))
-        .map_err(|error| Failure::Failed(error.to_string()))?;
-    if arguments.json {
+    let answer = arguments.running.call(&Request::new("status"))?;
+    if arguments.running.json {
         return output.json(&answer, false);
     }
-    let status = serde_json::from_value(answer)
-        .map_err(|error| Failure::Failed(format!("the answer makes no sense: {error}")))?;
-    output.text(&text(&status, &output.terminal()))
+    output.text(&text(&read_answer(answer)?, &output.terminal()))
 }
 
 fn text(status: &Status, terminal: &Terminal) -> String {
@@ -60,6 +42,10 @@ fn text(status: &Status, terminal: &Terminal) -> String {
     };
     if !status.table_hash.is_empty() {
         text += &format!("table hash {}\n", status.table_hash);
+        text += &format!(
+            "configuration {}, generation {}\n",
+            status.config_hash, status.generation
+        );
     }
     text.push('\n');
     text += &workers(&status.workers).render("");

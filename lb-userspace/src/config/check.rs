@@ -1,6 +1,7 @@
 //! Typed text to meaning: defaults, ranges, names that must exist, things that must fit together.
 
 mod fields;
+mod limits;
 mod nat;
 mod routes;
 mod validate;
@@ -13,13 +14,13 @@ use std::{
 
 use self::fields::{Fields, Wanted};
 use super::{
-    BackendConfig, Config, ConfigError, Control, DEFAULT_PORT, Datapath, Listener, MAX_BACKENDS,
-    MAX_INTERFACES, MAX_LISTENERS, Mode, Node, Stats, Strategy, WantedAttach, ZeroCopy,
+    BackendConfig, Config, ConfigError, Control, DEFAULT_PORT, Datapath, HealthConfig, Listener,
+    MAX_BACKENDS, MAX_INTERFACES, MAX_LISTENERS, Mode, Node, Stats, WantedAttach, ZeroCopy,
     locate::{Locator, Path},
     problem::Problems,
     text::{self, shown},
 };
-use crate::token::Keys;
+use crate::{balance::Strategy, limit::MAX_CPS, token::Keys};
 
 const NAME: Wanted = Wanted::new(
     "a name",
@@ -35,6 +36,18 @@ const IP_PORT: Wanted = Wanted::new(
 );
 const PORT: Wanted = Wanted::new("a port", "a whole number from 1 to 65535");
 const PATH: Wanted = Wanted::new("an absolute path", "one that begins with /");
+const INTERVAL: Wanted = Wanted::new(
+    "a duration from 1s to 1m",
+    "a number and a unit, such as 2s",
+);
+const TIMEOUT: Wanted = Wanted::new(
+    "a duration from 100ms to 30s",
+    "a number and a unit, such as 500ms or 1s",
+);
+const SLOW_START: Wanted = Wanted::new(
+    "a duration up to 10m",
+    "a number and a unit, such as 10s, or 0s for none",
+);
 const LIST: Wanted = Wanted::new("a list", "one entry a line, each behind \"- \"");
 const MAPPING: Wanted = Wanted::new("a mapping", "one \"key: value\" a line");
 
@@ -99,6 +112,7 @@ impl Checker {
         let pools = self.pools(&root.key("pools"), text.pools);
         let control = self.control(&root.key("control"), text.control);
         let nat = self.nat(&root.key("nat"), text.nat);
+        let limits = self.limits(&root.key("limits"), text.limits);
         let stats = self.stats(&root.key("stats"), text.stats);
         let (listeners, pools) = (listeners?, pools?);
         let routes = self.routes(&root.key("routes"), text.routes, &listeners, &pools);
@@ -124,6 +138,7 @@ impl Checker {
                 .collect::<Option<_>>()?,
             routes: routes?,
             nat,
+            limits,
             control,
             stats,
         })
@@ -234,6 +249,7 @@ impl Checker {
             );
             fields.problems.add(&at.key("chunks"), what);
         }
+        let pins = fields.number(&at.key("pins"), text.pins, 64..=1 << 26);
         let pin_path = fields.optional(&at.key("pin_path"), text.pin_path, PATH, path);
         let stale_after = fields.optional(
             &at.key("stale_after"),
@@ -257,6 +273,7 @@ impl Checker {
             workers,
             chunks,
             ring,
+            pins: pins.unwrap_or(Datapath::DEFAULT_PINS),
             pin_path: pin_path.unwrap_or_else(|| default_pin_path(node_name)),
             stale_after: stale_after.unwrap_or(Datapath::DEFAULT_STALE_AFTER),
             debug_log,
@@ -363,7 +380,8 @@ impl Checker {
             return routes::Pool::default();
         };
         let name = self.fields.required(&at.key("name"), text.name, NAME, name);
-        let strategy = self.strategy(&at.key("strategy"), text.strategy);
+        let strategy = self.strategy(at, text.strategy, text.user_only);
+        let health = self.health(&at.key("health"), text.health);
         let at = at.key("backends");
         let example = "at least one, such as \"- { name: sw1, address: 10.0.0.11:5060 }\"";
         let entries = self
@@ -403,30 +421,82 @@ impl Checker {
         }
         routes::Pool {
             name,
-            strategy,
+            strategy: strategy.unwrap_or_default(),
             backends,
+            health,
         }
     }
 
-    fn strategy(&mut self, at: &Path, field: text::Field<String>) -> Strategy {
-        const NOT_YET: [&str; 7] = [
-            "hash-from-uri",
-            "hash-to-uri",
-            "hash-request-uri",
-            "weighted-round-robin",
-            "hash-auth-username",
-            "random",
-            "first",
-        ];
-        if let text::Field::Given(name) = &field
-            && NOT_YET.contains(&name.as_str())
-        {
-            let what = format!("{name:?} is not implemented yet; write hash-call-id");
-            self.fields.problems.add(at, what);
-            return Strategy::HashCallId;
+    /// `strategy` and `user_only` of the section at `at`; `None` when there is no strategy.
+    fn strategy(
+        &mut self,
+        at: &Path,
+        strategy: text::Field<String>,
+        user_only: text::Field<bool>,
+    ) -> Option<Strategy> {
+        let is_given = !matches!(strategy, text::Field::Absent);
+        let says_user_only = !matches!(user_only, text::Field::Absent);
+        let known = Strategy::ALL.map(|strategy| (strategy.name(), strategy));
+        let strategy = self.fields.choice(&at.key("strategy"), strategy, &known);
+        let at = at.key("user_only");
+        let user_only = self.fields.yes_or_no(&at, user_only);
+        match strategy.with_user_only(user_only) {
+            _ if says_user_only && !strategy.takes_user_only() => {
+                let what = "is for hash-from-uri, hash-to-uri and hash-request-uri, beside \"strategy\"; remove it";
+                self.fields.problems.add(&at, what);
+                None
+            }
+            strategy => is_given.then_some(strategy),
         }
-        let known = [(Strategy::HashCallId.name(), Strategy::HashCallId)];
-        self.fields.choice(at, field, &known)
+    }
+
+    fn health(&mut self, at: &Path, field: text::Field<text::Health>) -> Option<HealthConfig> {
+        let text = self.fields.section(at, field)?;
+        let default = HealthConfig::default();
+        let interval = self
+            .duration(&at.key("interval"), text.interval, INTERVAL, 1_000..=60_000)
+            .unwrap_or(default.interval);
+        let is_given = !matches!(text.timeout, text::Field::Absent);
+        let timeout = self
+            .duration(&at.key("timeout"), text.timeout, TIMEOUT, 100..=30_000)
+            .unwrap_or(default.timeout);
+        if is_given && timeout > interval {
+            let what = format!(
+                "{} ms is more than the interval of {} ms; a probe has to be over before the next one",
+                timeout.as_millis(),
+                interval.as_millis()
+            );
+            self.fields.problems.add(&at.key("timeout"), what);
+        }
+        let fields = &mut self.fields;
+        let fall = fields.number(&at.key("fall"), text.fall, 1..=100);
+        let rise = fields.number(&at.key("rise"), text.rise, 1..=100);
+        let slow_start = self.duration(
+            &at.key("slow_start"),
+            text.slow_start,
+            SLOW_START,
+            0..=600_000,
+        );
+        Some(HealthConfig {
+            interval,
+            timeout,
+            fall: fall.unwrap_or(default.fall),
+            rise: rise.unwrap_or(default.rise),
+            slow_start: slow_start.unwrap_or(default.slow_start),
+        })
+    }
+
+    /// A duration within a range of milliseconds, if there is one.
+    fn duration(
+        &mut self,
+        at: &Path,
+        field: text::Field<String>,
+        wanted: Wanted,
+        range_ms: std::ops::RangeInclusive<u128>,
+    ) -> Option<std::time::Duration> {
+        self.fields.optional(at, field, wanted, |text| {
+            super::duration::parse(text).filter(|time| range_ms.contains(&time.as_millis()))
+        })
     }
 
     fn backend(&mut self, at: &Path, field: text::Field<text::Backend>) -> Option<BackendConfig> {
@@ -440,10 +510,14 @@ impl Checker {
             (address.port() != 0 && is_unicast(address.ip()) && !scoped).then_some(address)
         });
         let weight = fields.number(&at.key("weight"), text.weight, 0..=u16::MAX);
+        let priority = fields.number(&at.key("priority"), text.priority, 0..=u16::MAX);
+        let cps = fields.number(&at.key("cps"), text.cps, 1..=MAX_CPS);
         Some(BackendConfig {
             name: name?,
             address: address?,
             weight: weight.unwrap_or(1),
+            priority: priority.unwrap_or(0),
+            cps,
         })
     }
 
@@ -459,7 +533,11 @@ impl Checker {
             .optional(&at.key("socket"), text.socket, wanted, |text| {
                 path(text).filter(|_| text.len() <= 107)
             });
+        let state_file = self
+            .fields
+            .optional(&at.key("state_file"), text.state_file, PATH, path);
         Control {
+            state_file,
             socket: socket.unwrap_or_else(|| Control::DEFAULT_SOCKET.into()),
         }
     }

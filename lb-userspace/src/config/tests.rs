@@ -1,5 +1,6 @@
 //! What is said about configurations, good and bad.
 
+mod distribution;
 mod nat;
 
 use proptest::prelude::*;
@@ -46,6 +47,7 @@ fn defaults() {
             workers: None,
             chunks: 8192,
             ring: 2048,
+            pins: 262_144,
             pin_path: "/sys/fs/bpf/siplb/edge-1".into(),
             stale_after: Duration::from_millis(250),
             debug_log: false,
@@ -64,12 +66,7 @@ fn defaults() {
 #[test]
 fn without_routes_everything_goes_to_the_only_pool() {
     let text = GOOD.replace("routes:\n  - { pool: switches }\n", "");
-    let everything = RouteConfig {
-        method: None,
-        listener: None,
-        pool: 0,
-        nat: None,
-    };
+    let everything = RouteConfig::everything_to(0);
     assert_eq!(parse(&text, "f").unwrap().routes, [everything]);
 }
 
@@ -102,14 +99,14 @@ fn unknown_keys() {
     check(
         "control: {}",
         "control: { file: /x }",
-        &["f:11:12: control.file: this key is not known; write socket"],
+        &["f:11:12: control.file: this key is not known; write socket or state_file"],
     );
     check(
         "interfaces: ",
         "devices: [eth1], interfaces: ",
         &[
             "f:2:13: datapath.devices: this key is not known; write mode, interfaces, xdp, zero_copy, cpus, workers, \
-           chunks, ring, pin_path, stale_after or debug_log",
+           chunks, ring, pins, pin_path, stale_after or debug_log",
         ],
     );
     check(
@@ -354,8 +351,11 @@ fn numbers_and_words_outside_their_range() {
     );
     check(
         "name: switches\n",
-        "name: switches\n    strategy: random\n",
-        &["f:7:15: pools[0].strategy: \"random\" is not implemented yet; write hash-call-id"],
+        "name: switches\n    strategy: rendom\n",
+        &[
+            "f:7:15: pools[0].strategy: \"rendom\" is not known; write hash-call-id, hash-from-uri, hash-to-uri, \
+           hash-request-uri, weighted-round-robin, hash-auth-username, random or first",
+        ],
     );
 }
 

@@ -76,6 +76,7 @@ section!(Text {
     pools: List<Pool>,
     routes: List<Route>,
     nat: Nat,
+    limits: Limits,
     control: Control,
     stats: Stats,
 });
@@ -96,6 +97,7 @@ section!(Datapath {
     workers: usize,
     chunks: u32,
     ring: u32,
+    pins: u32,
     pin_path: String,
     stale_after: String,
     debug_log: bool,
@@ -117,20 +119,54 @@ section!(Validate {
 section!(Pool {
     name: String,
     strategy: String,
+    user_only: bool,
     backends: List<Backend>,
+    health: Health,
+});
+
+section!(Health {
+    interval: String,
+    timeout: String,
+    fall: u32,
+    rise: u32,
+    slow_start: String,
 });
 
 section!(Backend {
     name: String,
     address: String,
     weight: u16,
+    priority: u16,
+    cps: u32,
 });
 
 section!(Route {
     method: String,
     listener: String,
+    source: List<String>,
+    request_uri_user: String,
+    request_uri_domain: String,
+    from_domain: String,
+    to_domain: String,
+    user_agent: String,
     pool: String,
+    strategy: String,
+    user_only: bool,
     nat: NatPolicy,
+    cps: u32,
+});
+
+section!(Limits {
+    cps: u32,
+    on_breach: Value,
+    retry_after: String,
+    silence_after: u32,
+    sources: List<SourceLimit>,
+});
+
+section!(SourceLimit {
+    network: String,
+    cps: u32,
 });
 
 section!(Nat { private: List<String> });
@@ -140,7 +176,10 @@ section!(NatPolicy {
     fix: List<String>,
 });
 
-section!(Control { socket: String });
+section!(Control {
+    socket: String,
+    state_file: String,
+});
 
 section!(Stats { file: String });
 

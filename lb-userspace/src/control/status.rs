@@ -20,8 +20,12 @@ pub struct Status {
     pub mode: String,
     /// Why it is not what the configuration would have preferred, when it is not.
     pub mode_reason: Option<String>,
-    /// [`crate::forward::Table::fingerprint`], in hexadecimal.
+    /// [`crate::forward::Table::fingerprint`] of the table in use, in hexadecimal: health is in it.
     pub table_hash: String,
+    /// Equal on nodes whose configurations decide alike.
+    pub config_hash: String,
+    /// How many configurations have been in force, this one included.
+    pub generation: u64,
     /// In the order of the workers.
     pub workers: Vec<WorkerStatus>,
 }

@@ -83,6 +83,8 @@ outcomes! {
     NoRouteRule, "no_route_rule", Reply;
     /// The pool has no backend that takes calls: 503.
     NoUsableBackend, "no_usable_backend", Reply;
+    /// A call above a limit on calls per second: answered as `limits.on_breach` says.
+    CpsBreached, "cps_breached", Reply;
     /// Another SIP version: 505.
     VersionNotSupported, "version_not_supported", Reply;
     /// 400: the request line is malformed.
@@ -151,6 +153,8 @@ outcomes! {
     MalformedAck, "malformed_ack", Drop;
     /// An ACK that is not well-formed, at a listener that validates and replies.
     InvalidAck, "invalid_ack", Drop;
+    /// A call above a limit on calls per second that gets no answer: `limits.on_breach` says so, or its source keeps pushing.
+    CpsBreachedSilently, "cps_breached_silently", Drop;
     /// An ACK where any other request would have got an error reply.
     AckNotRouted, "ack_not_routed", Drop;
     /// A faulty response. A response is never answered.

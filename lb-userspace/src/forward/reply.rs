@@ -1,21 +1,23 @@
 //! Replies that we make ourselves (RFC 3261 §8.2.6).
 
-use super::{request::Request, stamp::Stamp};
+use super::{request::Request, stamp::Stamp, text::Text};
 use crate::{
     sip::{HeaderField, Lines, Name, Span},
     token::HEX_LEN,
 };
 
 /// A reply is never longer than what it answers by more than this many bytes, so nobody gains much by making us answer
-/// a forged source. Counted out: a longer first line (39), `rport` and `received` with an IPv6 address (61), a To tag
+/// a forged source. Counted out: a longer first line (39, or 20 and Retry-After), `rport` and `received` with an IPv6 address (61), a To tag
 /// (21), a line end that was missing (2), Content-Length and the empty line (21); or what a STUN response adds (36).
 pub const REPLY_GROWTH: usize = 150;
 
 /// Status code and reason phrase.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Status {
-    code: &'static [u8; 3],
+    code: [u8; 3],
     reason: &'static str,
+    /// What Retry-After says; 0 for none.
+    retry_after_s: u32,
     /// The reply says which extensions are not supported.
     lists_unsupported: bool,
 }
@@ -29,9 +31,20 @@ impl Status {
 
     pub const fn new(code: &'static [u8; 3], reason: &'static str) -> Self {
         Self {
-            code,
+            code: *code,
             reason,
+            retry_after_s: 0,
             lists_unsupported: false,
+        }
+    }
+
+    /// Of a call above a limit. The reason phrase tells it from what servers answer.
+    pub fn of_breach(code: u16, retry_after_s: u32) -> Self {
+        let digit = |unit: u16| b'0' + (code / unit % 10) as u8;
+        Self {
+            code: [digit(100), digit(10), digit(1)],
+            retry_after_s,
+            ..Self::new(b"503", "Call Rate Exceeded")
         }
     }
 }
@@ -49,7 +62,7 @@ pub(super) fn write(
 ) {
     let (bytes, message) = (request.bytes, request.message);
     reply.extend_from_slice(b"SIP/2.0 ");
-    reply.extend_from_slice(status.code);
+    reply.extend_from_slice(&status.code);
     reply.push(b' ');
     reply.extend_from_slice(status.reason.as_bytes());
     reply.extend_from_slice(b"\r\n");
@@ -68,6 +81,9 @@ pub(super) fn write(
     }
     if status.lists_unsupported {
         put_unsupported(request, reply);
+    }
+    if status.retry_after_s > 0 {
+        put_retry_after(status.retry_after_s, reply);
     }
     reply.extend_from_slice(b"Content-Length: 0\r\n\r\n");
 }
@@ -104,6 +120,15 @@ fn put_unsupported(request: &Request<'_>, reply: &mut Vec<u8>) {
             end_line(bytes, field, reply);
         }
     }
+}
+
+/// Two hours at most, so four digits are enough (RFC 3261 §20.33).
+fn put_retry_after(seconds: u32, reply: &mut Vec<u8>) {
+    let mut text = Text::<8>::new();
+    text.put_number(seconds.min(u32::from(u16::MAX)) as u16);
+    reply.extend_from_slice(b"Retry-After: ");
+    reply.extend_from_slice(text.as_slice());
+    reply.extend_from_slice(b"\r\n");
 }
 
 /// To with a tag: its own, else ours.

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use super::{
-    Action, Datagram, Edits, Listener, ListenerIndex, Outcome, RouteRule, Scratch, Table, Verdict,
+    Action, Datagram, Edits, Listener, ListenerIndex, Outcome, Scratch, Table, Verdict,
+    distribute::Remembered,
     own_routes::{Lead, OwnRoutes, RouteError},
     reply::{self, Status},
     rewrite::Rewrite,
@@ -13,7 +14,7 @@ use crate::{
     balance::BackendIndex,
     nat::{self, Alias, Examined, Facts, Fix, Notes},
     sip::{Fault, MAX_HEADER_FIELDS, Message, Method, Span, StartLine, Uri, Via},
-    token::{FlowToken, TransactionParts},
+    token::{FlowToken, TransactionId, TransactionParts},
     validate::{self, Findings, Mode, Reason},
 };
 
@@ -25,21 +26,21 @@ const MAX_FIELDS: usize = MAX_HEADER_FIELDS - 16;
 pub(super) struct Request<'a> {
     pub table: &'a Table,
     pub listener: &'a Listener,
-    listener_index: ListenerIndex,
+    pub listener_index: ListenerIndex,
     pub bytes: &'a [u8],
     pub message: &'a Message,
     /// Where it came from; an IPv4 address is never mapped.
     pub source: SocketAddr,
     pub method: Method,
     pub method_name: Span,
-    uri: Span,
+    pub uri: Span,
 }
 
 /// Where a request goes.
-struct NextHop {
+pub(super) struct NextHop {
     outcome: Outcome,
     to: SocketAddr,
-    backend: Option<BackendIndex>,
+    pub backend: Option<BackendIndex>,
     /// The client of the dialog, should the request create one; `None` for who sent the request.
     client: Option<SocketAddr>,
     /// The backend of that dialog.
@@ -50,11 +51,20 @@ struct NextHop {
     from_client: bool,
 }
 
+/// What leads a request.
+enum Way {
+    /// A flow token or an alias.
+    Led(NextHop),
+    /// Nothing yet: a pool has to pick a backend.
+    ToPool,
+}
+
 /// Why a request does not go on.
 #[derive(Clone, Copy)]
-struct Refusal {
+pub(super) struct Refusal {
     outcome: Outcome,
-    status: Status,
+    /// `None` for no answer.
+    status: Option<Status>,
 }
 
 /// Decides on a request; `None` when the message is a response.
@@ -108,10 +118,21 @@ impl<'a> Request<'a> {
         }
         let mut routes = OwnRoutes::default();
         let mut findings = Findings::default();
-        let next_hop = match self.validate(&mut findings, scratch) {
-            Ok(()) => self.next_hop(&mut routes),
+        let transaction = self.table.keys.transaction_id(&self.transaction(&via));
+        let way = match self.validate(&mut findings, scratch) {
+            Ok(()) => self.way(&mut routes),
             Err(refusal) => Err(refusal),
         };
+        let next_hop = way.and_then(|way| {
+            let (memory, now_ns) = (&mut scratch.memory, scratch.now_ns);
+            match way {
+                Way::Led(next_hop) if !self.opens_call() => Ok(next_hop),
+                Way::Led(next_hop) => {
+                    self.admit(next_hop, Remembered::new(self, transaction, memory, now_ns))
+                }
+                Way::ToPool => self.distribute(Remembered::new(self, transaction, memory, now_ns)),
+            }
+        });
         let from_client = self.is_from_client(&next_hop);
         let mut nat = match from_client {
             true => self.examine(&mut scratch.nat),
@@ -123,7 +144,7 @@ impl<'a> Request<'a> {
             Ok(next_hop) => {
                 let rewrite = Rewrite::new(self, &routes, &findings);
                 self.forward(
-                    &via,
+                    transaction,
                     stamp,
                     &next_hop,
                     rewrite,
@@ -131,7 +152,7 @@ impl<'a> Request<'a> {
                     &mut scratch.edits,
                 )
             }
-            Err(refusal) => self.refuse(&via, &stamp, refusal, &mut scratch.reply),
+            Err(refusal) => self.refuse(transaction, &stamp, refusal, &mut scratch.reply),
         };
         if let Some(nat) = nat {
             verdict.nat = nat.decision;
@@ -156,7 +177,11 @@ impl<'a> Request<'a> {
 
     /// True when the request is one of a client, in which a NAT is looked for.
     pub fn comes_from_client(&self) -> bool {
-        self.is_from_client(&self.next_hop(&mut OwnRoutes::default()))
+        match self.way(&mut OwnRoutes::default()) {
+            Ok(Way::Led(next_hop)) => next_hop.from_client,
+            Ok(Way::ToPool) => true,
+            Err(_) => !self.table.is_backend(self.source.ip()),
+        }
     }
 
     /// Looks at the request as its listener wants it.
@@ -183,7 +208,8 @@ impl<'a> Request<'a> {
     /// Looks for a NAT between the client and us, if that is wanted.
     fn examine<'b>(&'b self, notes: &'b mut Notes) -> Option<Examined<'b>> {
         let method = self.method_name.of(self.bytes);
-        let policy = self.table.nat_policy(self.listener_index, method);
+        let source = self.source.ip();
+        let policy = self.table.nat_policy(self.listener_index, method, source);
         let facts = Facts {
             bytes: self.bytes,
             message: self.message,
@@ -205,7 +231,7 @@ impl<'a> Request<'a> {
     }
 
     /// `routes` has nothing taken yet.
-    fn next_hop(&self, routes: &mut OwnRoutes) -> Result<NextHop, Refusal> {
+    fn way(&self, routes: &mut OwnRoutes) -> Result<Way, Refusal> {
         if let Some(fault) = self.message.fault {
             return Err(Refusal::of_fault(fault));
         }
@@ -234,10 +260,12 @@ impl<'a> Request<'a> {
                 RouteError::BadToken => Refusal::BAD_TOKEN,
             })?;
         match routes.lead {
-            Some(lead) => Ok(self.follow(lead)),
+            Some(lead) => Ok(Way::Led(self.follow(lead))),
             None if self.is_options_for_us(routes) => Err(Refusal::OPTIONS),
-            None if self.table.is_backend(self.source.ip()) => self.follow_alias(routes),
-            None => self.distribute(),
+            None if self.table.is_backend(self.source.ip()) => {
+                self.follow_alias(routes).map(Way::Led)
+            }
+            None => Ok(Way::ToPool),
         }
     }
 
@@ -302,39 +330,9 @@ impl<'a> Request<'a> {
             })
     }
 
-    /// The first route rule that matches, and its place in [`Table::routes`].
-    pub fn rule(&self) -> Option<(usize, &'a RouteRule)> {
-        self.table
-            .rule(self.listener_index, self.method_name.of(self.bytes))
-    }
-
-    /// What a pool picks a backend by: the Call-ID.
-    pub fn key(&self) -> &'a [u8] {
-        let call_id = self.message.call_id;
-        call_id.map_or(&[][..], |field| field.value.of(self.bytes))
-    }
-
-    /// The backend that the pool of the first rule that matches gives the key to.
-    fn distribute(&self) -> Result<NextHop, Refusal> {
-        let (_, rule) = self.rule().ok_or(Refusal::NO_RULE)?;
-        let pool = self.table.pools.get(rule.pool);
-        let backend = pool
-            .and_then(|pool| pool.pick(self.key()))
-            .ok_or(Refusal::NO_BACKEND)?;
-        Ok(NextHop {
-            outcome: Outcome::RequestToPool,
-            to: backend.address,
-            backend: Some(backend.index),
-            client: None,
-            flow_backend: backend.address,
-            alias: None,
-            from_client: true,
-        })
-    }
-
     fn forward(
         &self,
-        via: &Via,
+        transaction: TransactionId,
         stamp: Stamp,
         next_hop: &NextHop,
         mut rewrite: Rewrite<'_>,
@@ -348,7 +346,6 @@ impl<'a> Request<'a> {
                 backend: next_hop.flow_backend,
             });
         }
-        let transaction = self.table.keys.transaction_id(&self.transaction(via));
         let mended = match nat {
             Some(nat) => nat.fix(&self.table.keys, next_hop.to, edits),
             None => Ok(()),
@@ -367,6 +364,7 @@ impl<'a> Request<'a> {
                     to: next_hop.to,
                     backend: next_hop.backend,
                     initial_invite: outside_dialog && self.method == Method::Invite,
+                    wants_answer: self.method != Method::Ack,
                 },
                 nat: nat::Decision::default(),
             },
@@ -375,7 +373,16 @@ impl<'a> Request<'a> {
     }
 
     /// Answers with the refusal, unless the request is an ACK.
-    fn refuse(&self, via: &Via, stamp: &Stamp, refusal: Refusal, reply: &mut Vec<u8>) -> Verdict {
+    fn refuse(
+        &self,
+        transaction: TransactionId,
+        stamp: &Stamp,
+        refusal: Refusal,
+        reply: &mut Vec<u8>,
+    ) -> Verdict {
+        let Some(status) = refusal.status else {
+            return Verdict::without_sending(refusal.outcome);
+        };
         if self.method == Method::Ack {
             return Verdict::without_sending(match refusal.outcome {
                 _ if self.message.fault.is_some() => Outcome::MalformedAck,
@@ -383,9 +390,8 @@ impl<'a> Request<'a> {
                 _ => Outcome::AckNotRouted,
             });
         }
-        let transaction = self.table.keys.transaction_id(&self.transaction(via));
         let to_tag = self.table.keys.to_tag(transaction);
-        reply::write(self, refusal.status, stamp, &to_tag, reply);
+        reply::write(self, status, stamp, &to_tag, reply);
         Verdict {
             outcome: refusal.outcome,
             action: Action::Reply { to: stamp.target },
@@ -407,40 +413,69 @@ impl<'a> Request<'a> {
     }
 }
 
+impl NextHop {
+    /// A request without flow token, to a backend that its pool picked.
+    pub fn to_pool(index: BackendIndex, address: SocketAddr) -> Self {
+        Self {
+            outcome: Outcome::RequestToPool,
+            to: address,
+            backend: Some(index),
+            client: None,
+            flow_backend: address,
+            alias: None,
+            from_client: true,
+        }
+    }
+}
+
 impl Refusal {
     const OPTIONS: Self = Self {
         outcome: Outcome::OptionsAnswered,
-        status: Status::new(b"200", "OK"),
+        status: Some(Status::new(b"200", "OK")),
     };
     const MAX_FORWARDS: Self = Self {
         outcome: Outcome::MaxForwardsExceeded,
-        status: Status::new(b"483", "Too Many Hops"),
+        status: Some(Status::new(b"483", "Too Many Hops")),
     };
     const EXTENSION: Self = Self {
         outcome: Outcome::ExtensionNotSupported,
-        status: Status::BAD_EXTENSION,
+        status: Some(Status::BAD_EXTENSION),
     };
     const BAD_TOKEN: Self = Self {
         outcome: Outcome::BadFlowToken,
-        status: Status::new(b"403", "Flow token not valid"),
+        status: Some(Status::new(b"403", "Flow token not valid")),
     };
     const FROM_BACKEND: Self = Self {
         outcome: Outcome::FromBackendWithoutToken,
-        status: Status::new(b"403", "No flow token in Route"),
+        status: Some(Status::new(b"403", "No flow token in Route")),
     };
-    const NO_RULE: Self = Self {
+    pub const NO_RULE: Self = Self {
         outcome: Outcome::NoRouteRule,
-        status: Status::new(b"404", "Not Found"),
+        status: Some(Status::new(b"404", "Not Found")),
     };
-    const NO_BACKEND: Self = Self {
+    pub const NO_BACKEND: Self = Self {
         outcome: Outcome::NoUsableBackend,
-        status: Status::new(b"503", "Service Unavailable"),
+        status: Some(Status::new(b"503", "Service Unavailable")),
     };
+
+    /// A call above a limit that gets no answer.
+    pub const SILENCE: Self = Self {
+        outcome: Outcome::CpsBreachedSilently,
+        status: None,
+    };
+
+    /// A call above a limit, answered with a status and with Retry-After where that is not 0.
+    pub fn of_breach(status: u16, retry_after_s: u32) -> Self {
+        Self {
+            outcome: Outcome::CpsBreached,
+            status: Some(Status::of_breach(status, retry_after_s)),
+        }
+    }
 
     fn of_reason(reason: Reason) -> Self {
         Self {
             outcome: Outcome::InvalidRequest,
-            status: Status::new(b"400", reason.phrase()),
+            status: Some(Status::new(b"400", reason.phrase())),
         }
     }
 
@@ -452,7 +487,7 @@ impl Refusal {
         };
         Self {
             outcome: Outcome::of_fault(fault),
-            status: Status::new(code, fault.reason()),
+            status: Some(Status::new(code, fault.reason())),
         }
     }
 }

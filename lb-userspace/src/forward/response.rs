@@ -2,9 +2,10 @@
 
 use super::{Action, Datagram, Edits, EditsFull, Listener, Outcome, Scratch, Table, Verdict};
 use crate::{
+    balance::Lifetime,
     nat::{self, Examined, Facts, Notes},
     sip::{Message, Span, Via, parse_ip},
-    token::MAGIC_COOKIE,
+    token::{MAGIC_COOKIE, TransactionId},
 };
 
 /// Decides on a response: our Via comes off, and it goes where the next one says, if our MAC says so too. Otherwise
@@ -51,6 +52,13 @@ pub(super) fn decide(
         .and_then(|()| edits.push(removed.start(), removed.len(), b""))
         .and_then(|()| pad(message, edits))
         .and_then(|()| edits.finish());
+    if message.is_final_response()
+        && let Some(transaction) = TransactionId::from_text(transaction_of(bytes, &via))
+    {
+        // It does not ring any more: what is still to come of it comes soon.
+        let (pins, now_ns) = (&mut scratch.memory.pins, scratch.now_ns);
+        pins.touch(transaction.number(), Lifetime::Transaction, now_ns);
+    }
     if edited.is_err() {
         return Verdict::without_sending(Outcome::NoRoomForEdits);
     }
@@ -60,6 +68,7 @@ pub(super) fn decide(
             to,
             backend: None,
             initial_invite: false,
+            wants_answer: false,
         },
         nat: nat.map(|nat| nat.decision).unwrap_or_default(),
     }
@@ -85,7 +94,7 @@ fn examine<'a>(
         return None;
     }
     let method = cseq_method(datagram.payload, message)?;
-    let policy = table.nat_policy(datagram.listener, method);
+    let policy = table.nat_policy(datagram.listener, method, datagram.source.ip());
     let facts = Facts {
         bytes: datagram.payload,
         message,

@@ -3,14 +3,17 @@
 use std::{
     hash::Hasher,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
+use ipnet::IpNet;
 use siphasher::sip::SipHasher13;
 
 use super::{stamp::PAD, text::Text};
 use crate::{
-    balance::{Backend, BackendIndex, LookupTable, Pool},
-    config::Config,
+    balance::{Backend, BackendIndex, LookupTable, Pool, Roster, State, Strategy},
+    config::{Config, OnBreach},
+    limit::{CallLimits, Limit},
     nat::{Policy, PrivateNetworks},
     sip::{Uri, parse_ip},
     token::{FlowToken, HEX_LEN, Keys, MAGIC_COOKIE},
@@ -107,25 +110,82 @@ impl Template {
     }
 }
 
-/// A rule that sends requests without a flow token to a pool; the first that matches wins.
+/// A rule that sends requests without a flow token to a pool; the first that matches wins. All that it names must match.
 #[derive(Clone, Debug)]
 pub struct RouteRule {
     /// Only this method, when set. Compared byte for byte (RFC 3261 §7.1: methods are case-sensitive).
     pub method: Option<Vec<u8>>,
     /// Only this listener, when set.
     pub listener: Option<ListenerIndex>,
+    /// Only from these networks, when there are any.
+    pub source: Vec<IpNet>,
+    /// Only requests with these texts, when set.
+    pub texts: Option<Box<Texts>>,
     /// Index into [`Table::pools`].
     pub pool: usize,
-    /// Takes the place of the listener's NAT policy, when set.
+    /// Takes the place of the pool's, when set.
+    pub strategy: Option<Strategy>,
+    /// Takes the place of the listener's NAT policy, when set. Only for rules without `texts`.
     pub nat: Option<Policy>,
+    /// How many calls it sends on in a second.
+    pub limit: Option<Arc<Limit>>,
+}
+
+/// What a rule wants to find in a request besides its method.
+#[derive(Clone, Debug, Default)]
+pub struct Texts {
+    /// What the user of the Request-URI begins with.
+    pub request_uri_user: Option<Vec<u8>>,
+    /// Host of the Request-URI.
+    pub request_uri_domain: Option<Vec<u8>>,
+    /// Host of the URI in From.
+    pub from_domain: Option<Vec<u8>>,
+    /// Host of the URI in To.
+    pub to_domain: Option<Vec<u8>>,
+    /// What User-Agent begins with.
+    pub user_agent: Option<Vec<u8>>,
 }
 
 impl RouteRule {
-    /// True for a request with this method that arrived at this listener.
-    pub(super) fn matches(&self, listener: ListenerIndex, method: &[u8]) -> bool {
+    /// The rule that sends everything to a pool.
+    pub fn everything_to(pool: usize) -> Self {
+        Self {
+            method: None,
+            listener: None,
+            source: Vec::new(),
+            texts: None,
+            pool,
+            strategy: None,
+            nat: None,
+            limit: None,
+        }
+    }
+
+    /// True for a message with this method that arrived at this listener from this address, as far as that tells.
+    pub(super) fn matches(&self, listener: ListenerIndex, method: &[u8], source: IpAddr) -> bool {
         self.listener.is_none_or(|only| only == listener)
             && self.method.as_deref().is_none_or(|only| only == method)
+            && (self.source.is_empty()
+                || self.source.iter().any(|network| network.contains(&source)))
     }
+}
+
+/// What becomes of calls above a limit.
+#[derive(Clone, Debug)]
+pub(super) struct Breach {
+    pub on_breach: OnBreach,
+    /// Seconds that Retry-After says at least; 0 for none.
+    pub retry_after_s: u32,
+    pub silence_after: u32,
+}
+
+/// Where a backend is, for those who know its index.
+#[derive(Clone, Copy, Debug)]
+struct Home {
+    address: SocketAddr,
+    state: State,
+    /// Index into [`Table::pools`].
+    pool: usize,
 }
 
 /// Configuration as the hot path reads it.
@@ -141,6 +201,11 @@ pub struct Table {
     pub routes: Vec<RouteRule>,
     /// Which addresses are private.
     pub private: PrivateNetworks,
+    /// How many calls may be opened, and what becomes of more.
+    pub calls: Arc<CallLimits>,
+    pub(super) breach: Breach,
+    /// Finds the places of calls and sources in what a worker remembers.
+    pub(super) memory_key: [u8; 16],
     /// True when a rule has a NAT policy of its own.
     rules_have_nat: bool,
     /// Addresses of all listeners, sorted.
@@ -149,6 +214,8 @@ pub struct Table {
     pub backend_addresses: Vec<IpAddr>,
     /// All backends by address, sorted.
     backend_indices: Vec<(SocketAddr, BackendIndex)>,
+    /// Each backend by its [`BackendIndex`]; `None` for those of the past.
+    by_index: Vec<Option<Home>>,
 }
 
 impl Table {
@@ -156,20 +223,31 @@ impl Table {
     ///
     /// Fills a lookup table for each pool: milliseconds for ten backends, a third of a second for a thousand.
     pub fn new(config: &Config) -> Self {
+        Self::with_state(
+            config,
+            &Roster::new(config),
+            &Arc::new(CallLimits::new(config)),
+        )
+    }
+
+    /// Builds the table for a configuration whose backends are in these states, and whose calls are counted there.
+    pub fn with_state(config: &Config, roster: &Roster, calls: &Arc<CallLimits>) -> Self {
         let key = config.keys.subkey("balance");
-        let mut next = 0..;
         let pools = config.pools.iter().map(|pool| {
-            let backends = pool
-                .backends
-                .iter()
-                .zip(&mut next)
-                .map(|(backend, index)| Backend {
-                    index: BackendIndex(index),
+            let backends = pool.backends.iter().filter_map(|backend| {
+                let (index, entry) = roster.find(backend)?;
+                Some(Backend {
+                    index,
                     name: backend.name.clone(),
                     address: backend.address,
                     weight: backend.weight,
-                });
-            Pool::new(pool.name.clone(), backends.collect(), key)
+                    priority: backend.priority,
+                    state: entry.state,
+                    ramp: entry.ramp,
+                    limit: backend.cps.map(|_| Arc::clone(&entry.limit)),
+                })
+            });
+            Pool::new(pool.name.clone(), pool.strategy, backends.collect(), key)
         });
         let pools = pools.collect::<Vec<_>>();
         let listeners = config.listeners.iter().map(|listener| {
@@ -177,21 +255,38 @@ impl Table {
                 .with_nat(listener.nat)
                 .with_validate(listener.validate)
         });
+        let bytes = |text: &Option<String>| text.clone().map(String::into_bytes);
         let routes = config.routes.iter().map(|route| RouteRule {
-            method: route
-                .method
-                .as_ref()
-                .map(|method| method.clone().into_bytes()),
+            method: bytes(&route.method),
             listener: route.listener.map(|index| {
                 ListenerIndex(u16::try_from(index).expect("`config` stops at 256 listeners"))
             }),
+            source: route.source.clone(),
+            texts: route.looks_at_text().then(|| {
+                Box::new(Texts {
+                    request_uri_user: bytes(&route.request_uri_user),
+                    request_uri_domain: bytes(&route.request_uri_domain),
+                    from_domain: bytes(&route.from_domain),
+                    to_domain: bytes(&route.to_domain),
+                    user_agent: bytes(&route.user_agent),
+                })
+            }),
             pool: route.pool,
+            strategy: route.strategy,
             nat: route.nat,
+            limit: calls.of_rule(route),
         });
         let (listeners, routes) = (listeners.collect(), routes.collect());
         let private = PrivateNetworks::new(config.nat.private.clone());
+        let limits = &config.limits;
         Self {
             private,
+            calls: Arc::clone(calls),
+            breach: Breach {
+                on_breach: limits.on_breach,
+                retry_after_s: limits.retry_after.map_or(0, |time| time.as_secs() as u32),
+                silence_after: limits.silence_after,
+            },
             ..Self::from_parts(config.keys.clone(), listeners, pools, routes)
         }
     }
@@ -213,12 +308,35 @@ impl Table {
             .map(|(address, _)| address.ip())
             .collect::<Vec<_>>();
         backend_addresses.dedup();
+        let mut by_index = Vec::new();
+        for (pool, backends) in pools.iter().enumerate() {
+            for backend in &backends.backends {
+                let place = usize::from(backend.index.0);
+                if by_index.len() <= place {
+                    by_index.resize(place + 1, None);
+                }
+                by_index[place] = Some(Home {
+                    address: backend.address,
+                    state: backend.state,
+                    pool,
+                });
+            }
+        }
         let mut listener_addresses = listeners
             .iter()
             .map(|listener| listener.address)
             .collect::<Vec<_>>();
         listener_addresses.sort();
+        let limits = crate::config::Limits::default();
         Self {
+            memory_key: keys.subkey("memory of a worker"),
+            calls: Arc::default(),
+            breach: Breach {
+                on_breach: limits.on_breach,
+                retry_after_s: 0,
+                silence_after: limits.silence_after,
+            },
+            by_index,
             keys,
             listeners,
             pools,
@@ -252,34 +370,60 @@ impl Table {
                 .map(|index| self.listeners[usize::from(index.0)].address);
             let table = self.pools[route.pool].table.as_ref();
             say(format!(
-                "{:?} {listener:?} {:?}",
+                "{:?} {listener:?} {:?} {:?} {:?} {:?}",
                 route.method,
+                route.source,
+                route.texts,
+                route.strategy.unwrap_or(self.pools[route.pool].strategy),
                 table.map(LookupTable::fingerprint)
             ));
         }
         hasher.finish()
     }
 
-    /// The first rule for requests with this method that arrive at this listener, and its place. A CANCEL and the ACK to a non-2xx
-    /// response must go where their INVITE went (RFC 3261 §9.1, §17.1.1.3), so rules see them as the INVITE that they
-    /// belong to.
+    /// The first rule for requests with this method that come from this address to this listener, and its place. `has_texts`
+    /// says whether the request has what else a rule wants. A CANCEL and the ACK to a non-2xx response must go where their
+    /// INVITE went (RFC 3261 §9.1, §17.1.1.3), so rules see them as the INVITE that they belong to.
     pub(super) fn rule(
         &self,
         listener: ListenerIndex,
         method: &[u8],
+        source: IpAddr,
+        has_texts: impl Fn(&Texts) -> bool,
     ) -> Option<(usize, &RouteRule)> {
         let method = match method {
             b"ACK" | b"CANCEL" => b"INVITE",
             method => method,
         };
         let mut rules = self.routes.iter().enumerate();
-        rules.find(|(_, rule)| rule.matches(listener, method))
+        rules.find(|(_, rule)| {
+            rule.matches(listener, method, source) && rule.texts.as_deref().is_none_or(&has_texts)
+        })
+    }
+
+    /// The rule that says what to do about a NAT when a client sends a message with this method (of its CSeq, for a response).
+    /// Rules that look at texts have no say: what they look at is not the same in all messages of a dialog.
+    pub(super) fn nat_rule(
+        &self,
+        listener: ListenerIndex,
+        method: &[u8],
+        source: IpAddr,
+    ) -> Option<(usize, &RouteRule)> {
+        self.rule(listener, method, source, |_| false)
+            .filter(|(_, rule)| rule.nat.is_some())
     }
 
     /// What to do about a NAT when a client sends a message with this method (of its CSeq, for a response).
-    pub(super) fn nat_policy(&self, listener: ListenerIndex, method: &[u8]) -> Policy {
+    pub(super) fn nat_policy(
+        &self,
+        listener: ListenerIndex,
+        method: &[u8],
+        source: IpAddr,
+    ) -> Policy {
         let rule = match self.rules_have_nat {
-            true => self.rule(listener, method).and_then(|(_, rule)| rule.nat),
+            true => self
+                .nat_rule(listener, method, source)
+                .and_then(|(_, rule)| rule.nat),
             false => None,
         };
         let listener = self.listeners.get(usize::from(listener.0));
@@ -287,7 +431,7 @@ impl Table {
             .unwrap_or_default()
     }
 
-    /// All backends of all pools; [`BackendIndex`] counts here.
+    /// All backends of all pools, in the order of the configuration.
     pub fn backends(&self) -> impl Iterator<Item = &Backend> {
         self.pools.iter().flat_map(|pool| &pool.backends)
     }
@@ -311,6 +455,24 @@ impl Table {
         self.backend_addresses.binary_search(&address).is_ok()
     }
 
+    /// The backend with this index.
+    pub fn backend(&self, index: BackendIndex) -> Option<&Backend> {
+        self.backends().find(|backend| backend.index == index)
+    }
+
+    /// Where the backend with this index is, if it may get messages of transactions that it has and is in this pool; in any
+    /// when that is `None`.
+    #[inline]
+    pub(super) fn keeps_transactions(
+        &self,
+        index: BackendIndex,
+        pool: Option<usize>,
+    ) -> Option<SocketAddr> {
+        let home = (*self.by_index.get(usize::from(index.0))?)?;
+        let is_there = pool.is_none_or(|pool| home.pool == pool);
+        (is_there && home.state.keeps_transactions()).then_some(home.address)
+    }
+
     /// The backend at this address and port; the first of the configuration when it is in several pools.
     pub fn backend_at(&self, address: SocketAddr) -> Option<BackendIndex> {
         let at = self
@@ -331,6 +493,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::balance::Key;
 
     #[test]
     fn the_fingerprint_covers_what_decides_and_nothing_else() {
@@ -429,7 +592,7 @@ routes: [ { listener: p6, pool: y }, { method: REGISTER, pool: z }, { pool: x } 
             ]
         );
         assert_eq!(
-            table.pools[0].pick(b"any").unwrap().name,
+            table.pools[0].pick(&Key::Text(b"any")).unwrap().name,
             "x1",
             "weight 0 takes no calls"
         );

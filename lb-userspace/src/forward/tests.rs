@@ -1,6 +1,7 @@
 //! The whole decision, datagram in and datagram out.
 
 mod dialogs;
+mod distribution;
 mod edge;
 mod nat;
 mod own_address;

@@ -10,7 +10,7 @@ use super::{
     response::{cseq_method, is_own, transaction_of},
 };
 use crate::{
-    balance::BackendIndex,
+    balance::{BackendIndex, Strategy, Turns},
     nat::{self, Fixes, Indicators, Policy},
     sip::{self, Message, NameAddr, Span, Uri},
     token::FlowToken,
@@ -74,12 +74,16 @@ pub enum RouteOwner {
 }
 
 /// How a request without flow token met its backend, or why it met none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
     /// The first route rule that matches, by its place in [`Table::routes`].
     pub rule: Option<usize>,
     /// The pool of that rule, by its place in [`Table::pools`].
     pub pool: Option<usize>,
+    /// How the pool picks for that rule.
+    pub strategy: Option<Strategy>,
+    /// What it picks by; `None` where it goes by turns or by the list.
+    pub key: Option<Vec<u8>>,
     /// The slot of the pool's lookup table that the key belongs to.
     pub slot: Option<usize>,
     /// The backend that the slot belongs to.
@@ -171,7 +175,11 @@ impl Trace {
             }
         }
         let looked_for = match outcome {
-            Outcome::RequestToPool | Outcome::NoRouteRule | Outcome::NoUsableBackend => true,
+            Outcome::RequestToPool
+            | Outcome::NoRouteRule
+            | Outcome::NoUsableBackend
+            | Outcome::CpsBreached
+            | Outcome::CpsBreachedSilently => true,
             // Any of several reasons; this one is left when no other holds.
             Outcome::AckNotRouted => {
                 taken.is_ok()
@@ -190,7 +198,8 @@ impl Trace {
 
 /// The policy that holds for a client's message, and what a policy that selects everything would find.
 fn nat_trace(table: &Table, datagram: &Datagram<'_>, message: &Message, method: &[u8]) -> NatTrace {
-    let rule = table.rule(datagram.listener, method);
+    let source = datagram.source.ip();
+    let rule = table.nat_rule(datagram.listener, method, source);
     let everything = Policy {
         detect: Indicators::ALL,
         fix: Fixes::NONE,
@@ -202,25 +211,35 @@ fn nat_trace(table: &Table, datagram: &Datagram<'_>, message: &Message, method: 
         private: &table.private,
     };
     NatTrace {
-        policy: table.nat_policy(datagram.listener, method),
-        rule: rule.and_then(|(place, rule)| rule.nat.map(|_| place)),
+        policy: table.nat_policy(datagram.listener, method, source),
+        rule: rule.map(|(place, _)| place),
         present: nat::examine(everything, facts, &mut nat::Notes::default())
             .decision
             .matched,
     }
 }
 
-/// The same look-ups as those of the decision, one by one.
+/// The same look-ups as those of the decision, one by one, for a worker that remembers nothing.
 fn choose(request: &Request<'_>) -> Choice {
     let rule = request.rule();
     let pool = rule.and_then(|(_, rule)| Some((rule.pool, request.table.pools.get(rule.pool)?)));
-    let key = request.key();
-    let slot = pool.and_then(|(_, pool)| Some(pool.table.as_ref()?.slot(key)));
+    let strategy = rule
+        .zip(pool)
+        .map(|((_, rule), (_, pool))| rule.strategy.unwrap_or(pool.strategy));
+    let key = strategy.and_then(|strategy| request.key(strategy));
+    let slot = pool.and_then(|(_, pool)| pool.slot(key.as_ref()?));
+    let backend = pool.and_then(|(place, pool)| match (slot, strategy) {
+        (Some(slot), _) => pool.at(slot),
+        (None, Some(Strategy::First)) => pool.first(),
+        _ => pool.next(place, &mut Turns::default()),
+    });
     Choice {
         rule: rule.map(|(place, _)| place),
         pool: pool.map(|(place, _)| place),
+        strategy,
+        key: key.map(|key| key.to_vec()),
         slot,
-        backend: pool.and_then(|(_, pool)| Some(pool.pick(key)?.index)),
+        backend: backend.map(|backend| backend.index),
     }
 }
 

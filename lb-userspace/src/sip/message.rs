@@ -390,6 +390,11 @@ impl Message {
         }
     }
 
+    /// True for a response that ends its transaction (RFC 3261 §7.2).
+    pub fn is_final_response(&self) -> bool {
+        matches!(self.start_line, StartLine::Response { status } if status >= 200)
+    }
+
     /// The To tag, when there is one. An empty one is none.
     pub fn to_tag(&self) -> Option<Span> {
         self.to_value?.tag.filter(|tag| !tag.is_empty())

@@ -5,8 +5,11 @@ use std::{
     marker::PhantomData,
     path::Path,
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        Arc, Mutex, PoisonError,
+        atomic::{
+            AtomicBool,
+            Ordering::{Relaxed, Release},
+        },
     },
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -32,9 +35,33 @@ pub struct StatsFile {
     shared: Arc<SharedWords>,
     blocks: usize,
     block_words: usize,
+    /// Room for this many.
     backends: usize,
+    /// Bytes of one set of names; two stand behind each other after the header.
+    names_len: usize,
+    names: Mutex<Names>,
     taken: Vec<AtomicBool>,
 }
+
+/// What a backend got and what came from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackendTraffic {
+    /// Requests that it got.
+    pub requests: u64,
+    /// Of these, those that want an answer: all but ACK.
+    pub answerable: u64,
+    /// Responses that came from it.
+    pub responses: u64,
+}
+
+/// More backends than the file has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRoomForBackends;
+
+/// Room for backends that come later.
+const MORE_BACKENDS: usize = 64;
+/// Bytes of a backend's name in the names: 63 letters, quotes and a comma.
+const NAME_LEN: usize = 66;
 
 impl StatsFile {
     /// Makes the file anew, readable for everyone, all numbers 0. One that was there stays as it is for those who
@@ -63,11 +90,14 @@ impl StatsFile {
         interfaces: &[InterfaceInfo],
     ) -> anyhow::Result<StatsFile> {
         let names = names(workers, backends, interfaces);
-        let json = serde_json::to_vec(&names)?;
+        let mut json = serde_json::to_vec(&names)?;
         let per_align = layout::BLOCK_ALIGN / 8;
-        let block_words = names.block_words().next_multiple_of(per_align);
-        let names_words = json.len().div_ceil(8);
-        let blocks = (layout::HEADER_WORDS + names_words).next_multiple_of(per_align);
+        let room = 2 * backends.len() + MORE_BACKENDS;
+        let more_words = layout::BACKEND_WORDS * (room - backends.len());
+        let block_words = (names.block_words() + more_words).next_multiple_of(per_align);
+        let names_len = (json.len() + NAME_LEN * room).next_multiple_of(8);
+        json.resize(names_len, b' ');
+        let blocks = (layout::HEADER_WORDS + 2 * names_len / 8).next_multiple_of(per_align);
         let mut words = vec![0; blocks + block_words * workers.len()];
 
         let pid = std::process::id();
@@ -80,14 +110,15 @@ impl StatsFile {
         words[layout::WORD_CREATED] = now;
         words[layout::WORD_ALIVE] = now;
         words[layout::WORD_NAMES_OFFSET] = 8 * layout::HEADER_WORDS as u64;
-        words[layout::WORD_NAMES_LEN] = json.len() as u64;
+        words[layout::WORD_NAMES_LEN] = names_len as u64;
         words[layout::WORD_BLOCKS_OFFSET] = 8 * blocks as u64;
         words[layout::WORD_BLOCK_LEN] = 8 * block_words as u64;
         words[layout::WORD_BLOCKS] = workers.len() as u64;
-        for (word, bytes) in words[layout::HEADER_WORDS..].iter_mut().zip(json.chunks(8)) {
-            let mut padded = [0; 8];
-            padded[..bytes.len()].copy_from_slice(bytes);
-            *word = u64::from_ne_bytes(padded);
+        for (word, bytes) in words[layout::HEADER_WORDS..]
+            .iter_mut()
+            .zip(json.as_chunks().0)
+        {
+            *word = u64::from_ne_bytes(*bytes);
         }
 
         let shared = SharedWords::create(path, &words)
@@ -96,7 +127,9 @@ impl StatsFile {
             shared: Arc::new(shared),
             blocks,
             block_words,
-            backends: backends.len(),
+            backends: room,
+            names_len,
+            names: Mutex::new(names),
             taken: workers.iter().map(|_| AtomicBool::new(false)).collect(),
         })
     }
@@ -116,6 +149,65 @@ impl StatsFile {
             backends: self.backends,
             one_thread: PhantomData,
         }
+    }
+
+    /// Gives the backends these names, in the order of [`BackendIndex`]: new ones come behind those that are there.
+    ///
+    /// # Errors
+    /// [`NoRoomForBackends`]; those that there is room for are named, and the rest is not counted.
+    pub fn name_backends(&self, backends: &[String]) -> Result<(), NoRoomForBackends> {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.backends = backends.iter().take(self.backends).cloned().collect();
+        let json = serde_json::to_vec(&*names).map_err(|_| NoRoomForBackends)?;
+        if json.len() > self.names_len {
+            return Err(NoRoomForBackends);
+        }
+        let words = self.shared.words();
+        let first = 8 * layout::HEADER_WORDS as u64;
+        let offset = match words[layout::WORD_NAMES_OFFSET].load(Relaxed) {
+            used if used == first => first + self.names_len as u64,
+            _ => first,
+        };
+        let mut padded = json;
+        padded.resize(self.names_len, b' ');
+        let place = &words[(offset / 8) as usize..];
+        for (word, bytes) in place.iter().zip(padded.as_chunks().0) {
+            word.store(u64::from_ne_bytes(*bytes), Relaxed);
+        }
+        words[layout::WORD_NAMES_OFFSET].store(offset, Release);
+        match backends.len() <= self.backends {
+            true => Ok(()),
+            false => Err(NoRoomForBackends),
+        }
+    }
+
+    /// What a backend got and what came from it, of all workers together; 0 for one that there is no room for.
+    pub fn backend_traffic(&self, backend: BackendIndex) -> BackendTraffic {
+        let sum = |which| {
+            let workers = 0..self.taken.len();
+            workers
+                .filter_map(|worker| self.backend_word(worker, backend, which))
+                .sum()
+        };
+        BackendTraffic {
+            requests: sum(REQUESTS),
+            answerable: sum(ANSWERABLE),
+            responses: sum(RESPONSES),
+        }
+    }
+
+    /// Pins that lead to a backend, of all workers together, as they counted them last.
+    pub fn backend_pins(&self, backend: BackendIndex) -> u64 {
+        let workers = 0..self.taken.len();
+        workers
+            .filter_map(|worker| self.backend_word(worker, backend, PINS))
+            .sum()
+    }
+
+    fn backend_word(&self, worker: usize, backend: BackendIndex, which: usize) -> Option<u64> {
+        let place = backend_place(backend, which, self.backends)?;
+        let word = &self.shared.words()[self.blocks + worker * self.block_words + place];
+        Some(word.load(Relaxed))
     }
 
     /// Notes that the process lives. To be called every second or so by the control plane, so that a reader can tell
@@ -140,6 +232,19 @@ pub struct WorkerStats {
 const REASONS: usize = Counter::ALL.len();
 const OUTCOMES: usize = REASONS + Reason::ALL.len();
 const BACKENDS: usize = OUTCOMES + Outcome::ALL.len();
+
+/// Words of a backend.
+const REQUESTS: usize = 0;
+const INVITES: usize = 1;
+const RESPONSES: usize = 2;
+const PINS: usize = 3;
+const ANSWERABLE: usize = 4;
+
+/// Where a word of a backend is in a block that has room for `room` of them.
+fn backend_place(backend: BackendIndex, which: usize, room: usize) -> Option<usize> {
+    let backend = usize::from(backend.0);
+    (backend < room).then_some(BACKENDS + layout::BACKEND_WORDS * backend + which)
+}
 
 impl WorkerStats {
     /// Adds to a counter.
@@ -185,23 +290,49 @@ impl WorkerStats {
         }
     }
 
-    /// Counts a request that a backend gets. Backends that are not in the file are not counted.
+    /// Counts a request that a backend gets, and whether it has to answer it. Backends that are not in the file are not
+    /// counted.
     #[inline]
-    pub fn backend_request(&self, backend: BackendIndex) {
-        self.add_at_backend(backend, 0);
+    pub fn backend_request(&self, backend: BackendIndex, wants_answer: bool) {
+        self.add_at_backend(backend, REQUESTS);
+        if wants_answer {
+            self.add_at_backend(backend, ANSWERABLE);
+        }
     }
 
     /// Counts an initial INVITE that a backend gets, besides [`WorkerStats::backend_request`].
     #[inline]
     pub fn backend_invite(&self, backend: BackendIndex) {
-        self.add_at_backend(backend, 1);
+        self.add_at_backend(backend, INVITES);
+    }
+
+    /// Counts a response that came from a backend.
+    #[inline]
+    pub fn backend_response(&self, backend: BackendIndex) {
+        self.add_at_backend(backend, RESPONSES);
+    }
+
+    /// Says how many pins lead to each backend, by [`BackendIndex`].
+    pub fn backend_pins(&self, pins: &[u32]) {
+        for (index, pins) in (0..).zip(pins) {
+            match backend_place(BackendIndex(index), PINS, self.backends) {
+                Some(place) => {
+                    self.shared.words()[self.block + place].store(u64::from(*pins), Relaxed);
+                }
+                None => return,
+            }
+        }
+    }
+
+    /// Room for this many backends.
+    pub fn backends(&self) -> usize {
+        self.backends
     }
 
     #[inline]
     fn add_at_backend(&self, backend: BackendIndex, which: usize) {
-        let backend = usize::from(backend.0);
-        if backend < self.backends {
-            self.add_at(BACKENDS + 2 * backend + which, 1);
+        if let Some(place) = backend_place(backend, which, self.backends) {
+            self.add_at(place, 1);
         }
     }
 

@@ -7,8 +7,11 @@
 //!       7  offset of the names                 8  their length
 //!       9  offset of the first block          10  length of a block      11  number of blocks
 //! names    JSON: workers, interfaces, counters, outcomes, backends
-//! blocks   one a worker: counters, outcomes, two words a backend; then nothing up to the next 128 bytes
+//! blocks   one a worker: counters, outcomes, five words a backend; then nothing up to the next 128 bytes
 //! ```
+//!
+//! There is room for two sets of names, one of them in use, each filled up with blanks to the same length: when backends come
+//! and go, the other one is written and word 7 changes.
 //!
 //! Offsets and lengths are in bytes, words in the machine's own order: the file does not leave the machine.
 
@@ -19,7 +22,7 @@ use serde::{Deserialize, Serialize};
 /// First word of the file: `siplbsts`.
 pub(super) const MAGIC: u64 = u64::from_ne_bytes(*b"siplbsts");
 /// Second word. Raise it when the meaning of the words changes; new names do not need it.
-pub(super) const VERSION: u64 = 1;
+pub(super) const VERSION: u64 = 2;
 /// Longest file that is read, in bytes. 64 workers with 1,024 backends need 1 MiB.
 pub(super) const MAX_FILE: usize = 64 << 20;
 /// Blocks begin at multiples of this, in bytes: a cache line and the one that the CPU fetches along with it.
@@ -73,12 +76,16 @@ pub(super) struct Names {
     pub(super) classes: BTreeMap<String, String>,
     /// Those of `counters` that are levels.
     pub(super) gauges: Vec<String>,
+    /// At most as many as there was room for when the file was made.
     pub(super) backends: Vec<String>,
 }
+
+/// Words of a backend: requests, initial INVITEs, responses, pins, requests that want an answer.
+pub(super) const BACKEND_WORDS: usize = 5;
 
 impl Names {
     /// Words of a block that have a meaning.
     pub(super) fn block_words(&self) -> usize {
-        self.counters.len() + self.outcomes.len() + 2 * self.backends.len()
+        self.counters.len() + self.outcomes.len() + BACKEND_WORDS * self.backends.len()
     }
 }

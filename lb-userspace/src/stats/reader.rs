@@ -107,6 +107,12 @@ pub struct BackendCounts {
     pub requests: u64,
     /// Initial INVITEs among them, retransmissions included.
     pub invites: u64,
+    /// Responses that came from it.
+    pub responses: u64,
+    /// Transactions and calls in set-up that are pinned to it: a level, a few seconds old at most.
+    pub pins: u64,
+    /// Requests that want an answer: all but ACK.
+    pub answerable: u64,
 }
 
 impl Worker {
@@ -250,6 +256,9 @@ fn worker(info: &WorkerInfo, names: &Names, words: &[[u8; 8]]) -> Worker {
         name: name.clone(),
         requests: next(),
         invites: next(),
+        responses: next(),
+        pins: next(),
+        answerable: next(),
     });
     Worker {
         info: info.clone(),
@@ -342,8 +351,8 @@ mod tests {
         second.set(Counter::FramesFree, 4096);
         second.set(Counter::FramesFree, 4000);
         second.outcome(Outcome::ALL[1]);
-        second.backend_request(BackendIndex(2));
-        second.backend_request(BackendIndex(2));
+        second.backend_request(BackendIndex(2), true);
+        second.backend_request(BackendIndex(2), false);
         second.backend_invite(BackendIndex(2));
         // Not in the file; must not count for anybody else.
         second.backend_invite(BackendIndex(3));
@@ -387,6 +396,40 @@ mod tests {
     }
 
     #[test]
+    fn backends_come_and_go_while_others_read() {
+        let file = TempFile::new("rename");
+        let stats = StatsFile::create(&file.0, &workers(), &backends()).unwrap();
+        let worker = stats.worker(1);
+        worker.backend_request(BackendIndex(3), true);
+        let read = || {
+            let snapshot = StatsReader::open(&file.0).unwrap().snapshot().unwrap();
+            let backends = snapshot.workers[1].backends.iter();
+            let counts = backends.map(|backend| (backend.name.clone(), backend.requests));
+            counts
+                .filter(|(_, requests)| *requests > 0)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(read(), []);
+        let mut names = backends().to_vec();
+        for new in ["sw4", "another"] {
+            names.truncate(3);
+            names.push(new.to_owned());
+            assert_eq!(stats.name_backends(&names), Ok(()));
+            assert_eq!(read(), [(new.to_owned(), 1)]);
+        }
+        // There is room for twice as many and 64 more, with the longest names that there are.
+        names.extend((0..66).map(|nth| format!("{nth:063}")));
+        assert_eq!(stats.name_backends(&names), Ok(()));
+        assert_eq!(read(), [("another".to_owned(), 1)]);
+        names.push("one".into());
+        assert!(stats.name_backends(&names).is_err());
+        assert_eq!(read(), [("another".to_owned(), 1)]);
+        worker.backend_request(BackendIndex(70), true);
+        assert_eq!(read().len(), 1);
+        assert_eq!(stats.backend_traffic(BackendIndex(3)).requests, 1);
+    }
+
+    #[test]
     fn the_last_counters_do_not_reach_into_the_next_block() {
         let file = TempFile::new("blocks");
         let stats = StatsFile::create(&file.0, &workers(), &backends()).unwrap();
@@ -401,7 +444,7 @@ mod tests {
             first.invalid(reason);
         }
         for backend in 0..3 {
-            first.backend_request(BackendIndex(backend));
+            first.backend_request(BackendIndex(backend), true);
             first.backend_invite(BackendIndex(backend));
         }
         let snapshot = StatsReader::open(&file.0).unwrap().snapshot().unwrap();

@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use super::{Edge, nat, printable::unfolded};
 use crate::{
-    balance::{Backend, BackendIndex},
+    balance::{Backend, BackendIndex, Strategy},
     forward::{
-        Action, Choice, Datagram, ListenerIndex, Outcome, RouteOwner, RouteValue, Scratch, Trace,
-        Verdict, forward,
+        Action, Datagram, ListenerIndex, Outcome, RouteOwner, RouteValue, Scratch, Trace, Verdict,
+        forward,
     },
     sip::{HeaderField, Lines, Message, Name, NameAddr, Span, StartLine},
 };
@@ -151,7 +151,7 @@ impl Explanation {
                 .iter()
                 .map(|route| RouteHeader::new(payload, route))
                 .collect(),
-            route: Route::new(edge, payload, &verdict, &trace),
+            route: Route::new(edge, &verdict, &trace),
             verdict: name,
             reason: verdict.outcome.name(),
             meaning: verdict.outcome.meaning(),
@@ -281,22 +281,23 @@ impl RouteHeader {
 }
 
 impl Route {
-    fn new(edge: &Edge, payload: &[u8], verdict: &Verdict, trace: &Trace) -> Self {
-        let index = match (verdict.action, trace.choice) {
+    fn new(edge: &Edge, verdict: &Verdict, trace: &Trace) -> Self {
+        let choice = trace.choice.as_ref();
+        let index = match (verdict.action, choice) {
             (Action::Forward { backend, .. }, _) => backend,
             (_, Some(choice)) => choice.backend,
             _ => None,
         };
         let backend = index.and_then(|index| edge.backend(index));
-        let call_id = trace.message.as_ref().and_then(|message| message.call_id);
-        let pool = |choice: Choice| edge.config.pools.get(choice.pool?);
-        let pool = trace.choice.and_then(pool);
+        let pool = choice.and_then(|choice| edge.config.pools.get(choice.pool?));
+        let strategy = choice.and_then(|choice| choice.strategy);
+        let key = choice.and_then(|choice| choice.key.as_deref());
         Self {
-            rule: trace.choice.and_then(|choice| Some(choice.rule? + 1)),
+            rule: choice.and_then(|choice| Some(choice.rule? + 1)),
             pool: pool.map(|pool| pool.name.clone()),
-            strategy: pool.map(|pool| pool.strategy.name()),
-            key: pool.and_then(|_| Some(text(call_id?.value.of(payload)))),
-            slot: trace.choice.and_then(|choice| choice.slot),
+            strategy: strategy.map(Strategy::name),
+            key: key.map(text),
+            slot: choice.and_then(|choice| choice.slot),
             backend: backend.map(|backend| backend.name.clone()),
             backend_address: backend.map(|backend| backend.address.to_string()),
         }
@@ -306,6 +307,6 @@ impl Route {
 impl Edge {
     /// A backend of any pool.
     pub(super) fn backend(&self, index: BackendIndex) -> Option<&Backend> {
-        self.table.backends().nth(usize::from(index.0))
+        self.table.backend(index)
     }
 }

@@ -23,6 +23,9 @@ pub(super) fn hint(outcome: Outcome) -> Option<&'static str> {
             "routes in the configuration: a rule without method, or one for this method, is missing"
         }
         Outcome::NoUsableBackend => "no backend of the pool has a weight above 0",
+        Outcome::CpsBreached | Outcome::CpsBreachedSilently => {
+            "more calls a second than \"limits\", a rule's or a backend's \"cps\" allow; `siplb cps` shows which"
+        }
         Outcome::NoEmptyLine => {
             "the datagram was cut, or this file lost the empty line after the header fields: SIP ends them with one"
         }

@@ -7,7 +7,7 @@ use super::{
     printable::{hexadecimal, printable, unfolded},
 };
 use crate::{
-    balance::SLOTS,
+    balance::{SLOTS, Strategy},
     cli::output::{Align, Grid, Terminal, grouped},
     forward::{Choice, OutcomeClass, ResponseTrace, RouteOwner, Scratch, Trace},
     nat::Alias,
@@ -252,11 +252,11 @@ impl View<'_> {
         if let Some(way) = self.way_of_the_token() {
             grid.row(["goes", way]);
         }
-        if let Some(choice) = self.trace.choice {
+        if let Some(choice) = &self.trace.choice {
             if self.trace.routes.is_empty() {
                 grid.row(["flow token", "none: there is no Route"]);
             }
-            self.choice(&choice, grid);
+            self.choice(choice, grid);
         }
     }
 
@@ -331,18 +331,32 @@ impl View<'_> {
         };
         grid.row([
             "pool",
-            &format!("{}, strategy {}", pool.name, pool.strategy.name()),
+            &format!(
+                "{}, strategy {}",
+                pool.name,
+                choice.strategy.unwrap_or_default().name()
+            ),
         ]);
         let route = &self.explanation.route;
-        if let Some(key) = &route.key {
-            grid.row(["key", &format!("Call-ID {}", printable(key.as_bytes()))]);
+        if let Some(key) = &choice.key {
+            let what = key_name(choice.strategy.unwrap_or_default());
+            grid.row(["key", &format!("{what} {}", printable(key))]);
         }
         match choice.slot {
             Some(slot) => {
                 let slot = format!("{} of {}", grouped(slot as u64), grouped(SLOTS as u64));
                 grid.row(["slot", &slot]);
             }
-            None => grid.row(["slot", "none: no backend of the pool takes calls"]),
+            None if choice.backend.is_none() => {
+                grid.row(["slot", "none: no backend of the pool takes calls"]);
+            }
+            None if choice.strategy == Some(Strategy::First) => {
+                grid.row(["slot", "none: the first backend that takes calls"]);
+            }
+            None => grid.row([
+                "slot",
+                "none: by turns, here those of a worker that has just begun",
+            ]),
         }
         if let (Some(name), Some(address)) = (&route.backend, &route.backend_address) {
             grid.row(["backend", &format!("{name}, {address}")]);
@@ -361,12 +375,13 @@ impl View<'_> {
             let listener = rule
                 .listener
                 .map(|index| &self.edge.config.listeners[index].name);
-            let what = match (&rule.method, listener) {
+            let mut what = match (&rule.method, listener) {
                 (None, None) => "any request".to_owned(),
                 (Some(method), None) => method.clone(),
                 (None, Some(listener)) => format!("any request to {listener}"),
                 (Some(method), Some(listener)) => format!("{method} to {listener}"),
             };
+            what += &rule.conditions();
             let why = if Some(place) == choice.rule {
                 "matches".to_owned()
             } else if rule
@@ -375,8 +390,14 @@ impl View<'_> {
                 .is_some_and(|only| only != looked_up_as)
             {
                 format!("no, this is {}", printable(looked_up_as.as_bytes()))
-            } else {
+            } else if rule.listener.is_some_and(|index| {
+                self.edge.config.listeners[index].name != self.explanation.listener
+            }) {
                 format!("no, this came to {}", self.explanation.listener)
+            } else if rule.source.is_empty() || self.is_from_one_of(&rule.source) {
+                "no, the texts differ".to_owned()
+            } else {
+                format!("no, this came from {}", self.explanation.source.ip())
             };
             grid.row([format!("rule {}", place + 1), format!("{what}: {why}")]);
             if Some(place) == choice.rule {
@@ -392,6 +413,11 @@ impl View<'_> {
         if choice.rule.is_none() {
             grid.row(["rule", "none matches"]);
         }
+    }
+
+    fn is_from_one_of(&self, networks: &[ipnet::IpNet]) -> bool {
+        let source = self.explanation.source.ip().to_canonical();
+        networks.iter().any(|network| network.contains(&source))
     }
 
     /// Whose response it is.
@@ -488,5 +514,17 @@ impl super::facts::Parse {
             (_, Some(status)) => format!("{status} response"),
             _ => "Datagram".to_owned(),
         }
+    }
+}
+
+/// What a strategy picks by.
+fn key_name(strategy: Strategy) -> &'static str {
+    match strategy {
+        Strategy::HashFromUri { .. } => "From",
+        Strategy::HashToUri { .. } => "To",
+        Strategy::HashRequestUri { .. } => "Request-URI",
+        Strategy::HashAuthUsername => "user name",
+        Strategy::Random => "Call-ID and From tag",
+        Strategy::HashCallId | Strategy::WeightedRoundRobin | Strategy::First => "Call-ID",
     }
 }

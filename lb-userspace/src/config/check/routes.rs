@@ -3,26 +3,28 @@
 use super::{
     Checker,
     fields::{Wanted, one_of},
+    limits::{NETWORK, network},
 };
-use crate::config::{
-    BackendConfig, Listener, PoolConfig, RouteConfig, Strategy, locate::Path, text,
+use crate::{
+    balance::Strategy,
+    config::{BackendConfig, HealthConfig, Listener, PoolConfig, RouteConfig, locate::Path, text},
+    limit::MAX_CPS,
 };
 
+/// Most networks that a rule names.
+const MAX_NETWORKS: usize = 256;
+const DOMAIN: Wanted = Wanted::new(
+    "a domain",
+    "a host name or an address, as it stands in a URI without the port",
+);
+
 /// A pool as far as it could be understood.
+#[derive(Default)]
 pub(super) struct Pool {
     pub(super) name: Option<String>,
     pub(super) strategy: Strategy,
     pub(super) backends: Vec<Option<BackendConfig>>,
-}
-
-impl Default for Pool {
-    fn default() -> Self {
-        Self {
-            name: None,
-            strategy: Strategy::HashCallId,
-            backends: Vec::new(),
-        }
-    }
+    pub(super) health: Option<HealthConfig>,
 }
 
 impl Pool {
@@ -31,6 +33,7 @@ impl Pool {
             name: self.name?,
             strategy: self.strategy,
             backends: self.backends.into_iter().collect::<Option<_>>()?,
+            health: self.health,
         })
     }
 }
@@ -45,12 +48,7 @@ impl Checker {
     ) -> Option<Vec<RouteConfig>> {
         let before = self.fields.problems.count();
         let routes = match field {
-            text::Field::Absent if pools.len() == 1 => vec![RouteConfig {
-                method: None,
-                listener: None,
-                pool: 0,
-                nat: None,
-            }],
+            text::Field::Absent if pools.len() == 1 => vec![RouteConfig::everything_to(0)],
             text::Field::Absent => {
                 let what = format!(
                     "is missing; with {} pools say which requests go where, such as \"- {{ pool: NAME }}\"",
@@ -87,6 +85,32 @@ impl Checker {
         let text = self.fields.section(at, field)?;
         let method = self.method(&at.key("method"), text.method);
         let nat = self.nat_policy(&at.key("nat"), text.nat);
+        let strategy = self.strategy(at, text.strategy, text.user_only);
+        let cps = self.fields.number(&at.key("cps"), text.cps, 1..=MAX_CPS);
+        let source = self.fields.words(
+            &at.key("source"),
+            text.source,
+            MAX_NETWORKS,
+            NETWORK,
+            |text: String| network(&text),
+        );
+        let request_uri_user = self.prefix(&at.key("request_uri_user"), text.request_uri_user);
+        let user_agent = self.prefix(&at.key("user_agent"), text.user_agent);
+        let mut domain = |key, field| {
+            self.fields.optional(&at.key(key), field, DOMAIN, |text| {
+                let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+                let bare = text.trim_matches(['[', ']']);
+                // An address without brackets is one with them in a URI.
+                match bare.parse() {
+                    Ok(std::net::IpAddr::V6(_)) => Some(format!("[{bare}]")),
+                    _ => (!text.is_empty() && text.bytes().all(fits) && !text.contains(':'))
+                        .then(|| text.to_owned()),
+                }
+            })
+        };
+        let request_uri_domain = domain("request_uri_domain", text.request_uri_domain);
+        let from_domain = domain("from_domain", text.from_domain);
+        let to_domain = domain("to_domain", text.to_domain);
         let listener_names = listeners
             .iter()
             .map(|l| l.as_ref().map(|l| l.name.as_str()));
@@ -110,11 +134,36 @@ impl Checker {
                 pools.iter().map(|pool| pool.name.as_deref()),
             ),
         };
-        Some(RouteConfig {
+        let rule = RouteConfig {
             method: method?,
             listener: listener?,
+            source,
+            request_uri_user,
+            request_uri_domain,
+            from_domain,
+            to_domain,
+            user_agent,
             pool: pool?,
+            strategy,
             nat,
+            cps,
+        };
+        if rule.nat.is_some() && rule.looks_at_text() {
+            let what = "needs a rule that looks at nothing but method, listener and source, since it holds for a whole \
+                        dialog, whose later messages have other URIs; give it to such a rule, or to the listener";
+            self.fields.problems.add(&at.key("nat"), what);
+        }
+        Some(rule)
+    }
+
+    /// What a text has to begin with.
+    fn prefix(&mut self, at: &Path, field: text::Field<String>) -> Option<String> {
+        let wanted = Wanted::new(
+            "what a text begins with",
+            "at least one letter, and at most 64",
+        );
+        self.fields.optional(at, field, wanted, |text| {
+            (1..=64).contains(&text.len()).then(|| text.to_owned())
         })
     }
 
@@ -205,6 +254,8 @@ impl Checker {
                     !routes[..index].iter().any(|earlier| {
                         matches_listener(earlier, listener)
                             && (earlier.method.is_none() || earlier.method == rule.method)
+                            && earlier.source.is_empty()
+                            && !earlier.looks_at_text()
                     })
                 })
                 .collect::<Vec<_>>();

@@ -37,6 +37,8 @@ pub struct Watcher {
 }
 
 struct Shared {
+    /// Whose next hops are resolved without waiting for traffic.
+    keep_fresh: Mutex<Vec<IpAddr>>,
     table: Arc<ArcSwap<NextHops>>,
     published: Mutex<u64>,
     changed: Condvar,
@@ -62,13 +64,13 @@ impl Watcher {
             Events::open().context("cannot subscribe to changes of routes and neighbours")?;
         let requests = Requests::open().context("cannot open a netlink socket")?;
         let shared = Arc::new(Shared {
+            keep_fresh: Mutex::new(keep_fresh),
             table: Arc::new(ArcSwap::default()),
             published: Mutex::new(0),
             changed: Condvar::new(),
         });
         let mut mirror = Mirror {
             interfaces: interfaces.to_vec(),
-            keep_fresh,
             requests,
             shared: shared.clone(),
             routes: Pace::default(),
@@ -92,6 +94,11 @@ impl Watcher {
             stop: Some(stop),
             thread: Some(thread),
         })
+    }
+
+    /// Resolves the neighbours on the way to these addresses from now on, within a few seconds, and no longer the others.
+    pub fn keep_fresh(&self, addresses: Vec<IpAddr>) {
+        *self.shared.keep_fresh() = addresses;
     }
 
     /// Where the newest snapshot always is.
@@ -145,6 +152,12 @@ impl std::fmt::Debug for Watcher {
 }
 
 impl Shared {
+    fn keep_fresh(&self) -> std::sync::MutexGuard<'_, Vec<IpAddr>> {
+        self.keep_fresh
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn publish(&self, routes: Arc<Routes>, neighbours: Arc<Neighbours>) {
         let mut published = self
             .published
@@ -192,7 +205,6 @@ impl Pace {
 
 struct Mirror {
     interfaces: Vec<String>,
-    keep_fresh: Vec<IpAddr>,
     requests: Requests,
     shared: Arc<Shared>,
     routes: Pace,
@@ -320,7 +332,11 @@ impl Mirror {
         if !self.may_ask {
             return;
         }
-        let questions = self.shared.table.load().wants_asking(&self.keep_fresh);
+        let questions = self
+            .shared
+            .table
+            .load()
+            .wants_asking(&self.shared.keep_fresh());
         for (link, address) in questions.into_iter().take(MAX_QUESTIONS) {
             match self.requests.ask(link, address) {
                 Ok(()) => {}

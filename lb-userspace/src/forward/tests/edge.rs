@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    balance::{Backend, BackendIndex, Pool},
+    balance::{Backend, BackendIndex, Pool, Strategy},
     checksum,
     forward::{
         Action, Datagram, Listener, ListenerIndex, Outcome, OutcomeClass, REPLY_GROWTH, RouteRule,
@@ -49,16 +49,16 @@ pub fn address(text: &str) -> SocketAddr {
 }
 
 pub fn pool(name: &str, first_index: u16, backends: &[&str], keys: &Keys) -> Pool {
-    let backends = backends
-        .iter()
-        .zip(first_index..)
-        .map(|(backend, index)| Backend {
-            index: BackendIndex(index),
-            name: format!("sw{index}"),
-            address: address(backend),
-            weight: 1,
-        });
-    Pool::new(name.into(), backends.collect(), keys.subkey("balance"))
+    let backends = backends.iter().zip(first_index..).map(|(backend, index)| {
+        Backend::new(
+            BackendIndex(index),
+            format!("sw{index}"),
+            address(backend),
+            1,
+        )
+    });
+    let key = keys.subkey("balance");
+    Pool::new(name.into(), Strategy::HashCallId, backends.collect(), key)
 }
 
 /// A route rule for these methods (all when empty) and listener.
@@ -66,8 +66,7 @@ pub fn rule(method: &str, listener: Option<u16>, pool: usize) -> RouteRule {
     RouteRule {
         method: (!method.is_empty()).then(|| method.as_bytes().to_vec()),
         listener: listener.map(ListenerIndex),
-        pool,
-        nat: None,
+        ..RouteRule::everything_to(pool)
     }
 }
 

@@ -15,6 +15,7 @@ fn an_invite_is_changed_at_three_places_and_nowhere_else() {
         to,
         backend,
         initial_invite,
+        ..
     } = sent.verdict.action
     else {
         unreachable!()

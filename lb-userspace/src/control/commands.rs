@@ -1,0 +1,90 @@
+//! The commands of the control socket: what each takes, and what is answered.
+//!
+//! | command | arguments | answer besides `"ok":true` |
+//! |---|---|---|
+//! | `status` | | [`Status`] |
+//! | `backends` | | [`super::plane::BackendsReport`] |
+//! | `drain`, `undrain`, `disable`, `enable` | `backend` | `backend`: [`super::plane::BackendReport`] |
+//! | `reload` | | [`super::plane::Reloaded`] |
+//! | `cps` | `span`: `seconds` or `minutes`; `count` | `limits`: a list of limits |
+
+use serde_json::{Map, Value};
+
+use super::{
+    Request,
+    plane::{Plane, Wish},
+    server::refusal,
+    status::Status,
+};
+use crate::limit::Span;
+
+/// All of them.
+const COMMANDS: [&str; 8] = [
+    "status", "backends", "drain", "undrain", "disable", "enable", "reload", "cps",
+];
+/// Points of the past that are sent when nobody says how many.
+const DEFAULT_POINTS: u64 = 60;
+
+/// Carries out a command and answers it. `status` says how the node receives.
+pub fn carry_out(plane: &Plane, request: &Request, status: impl Fn() -> Status) -> Value {
+    let answer = match request.command.as_str() {
+        "status" => Ok(to_value(status())),
+        "backends" => Ok(to_value(plane.backends())),
+        "drain" => wish(plane, request, Some(Wish::Draining)),
+        "disable" => wish(plane, request, Some(Wish::Disabled)),
+        "undrain" | "enable" => wish(plane, request, None),
+        "reload" => match plane.reload() {
+            Ok(reloaded) => Ok(to_value(reloaded)),
+            Err(error) => Err(format!("{error:#}")),
+        },
+        "cps" => cps(plane, request),
+        other => Err(format!(
+            "command `{other}` is not known; there are {}",
+            COMMANDS.join(", ")
+        )),
+    };
+    match answer {
+        Ok(Value::Object(mut answer)) => {
+            answer.entry("ok").or_insert(true.into());
+            Value::Object(answer)
+        }
+        Ok(_) => refusal("a bug: the answer is no object"),
+        Err(reason) => refusal(&reason),
+    }
+}
+
+fn to_value(answer: impl serde::Serialize) -> Value {
+    serde_json::to_value(answer).unwrap_or_default()
+}
+
+/// An object with one member.
+fn member(name: &str, value: Value) -> Value {
+    Value::Object(Map::from_iter([(name.to_owned(), value)]))
+}
+
+fn wish(plane: &Plane, request: &Request, wish: Option<Wish>) -> Result<Value, String> {
+    let name = request.arguments.get("backend").and_then(Value::as_str);
+    let name = name.ok_or("the argument `backend` is missing: the name of a backend")?;
+    match plane.wish(name, wish) {
+        Ok(report) => Ok(member("backend", to_value(report))),
+        Err(error) => Err(format!("{error:#}")),
+    }
+}
+
+fn cps(plane: &Plane, request: &Request) -> Result<Value, String> {
+    let span = match request.arguments.get("span").and_then(Value::as_str) {
+        None | Some("seconds") => Span::Seconds,
+        Some("minutes") => Span::Minutes,
+        Some(other) => {
+            return Err(format!(
+                "span {other:?} is not known; write seconds or minutes"
+            ));
+        }
+    };
+    let count = match request.arguments.get("count") {
+        None => DEFAULT_POINTS,
+        Some(count) => count.as_u64().ok_or("count is not a whole number")?,
+    };
+    let limits = plane.cps(span, usize::try_from(count).unwrap_or(usize::MAX));
+    Ok(member("limits", to_value(limits)))
+}

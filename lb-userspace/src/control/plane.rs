@@ -1,0 +1,393 @@
+//! The control plane of a running node: which backends are used, by health and by the operator's word, which configuration is in
+//! force, and what the limits have counted. Whatever changes, workers get a whole new [`Table`].
+//!
+//! One thread takes what the prober finds, and notes once a second where the counters stand. Commands of the operator
+//! are carried out in the thread that brings them, and are in force when it gets its answer.
+
+mod past;
+mod reload;
+mod report;
+mod wishes;
+
+pub use past::LimitReport;
+pub use reload::{Reloaded, needs_restart};
+pub use report::{BackendReport, BackendsReport, PoolReport};
+pub use wishes::Wish;
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result};
+use arc_swap::ArcSwap;
+
+use self::{past::Past, wishes::Wishes};
+use super::{next_hops::Watcher, probes::Prober};
+use crate::{
+    balance::{
+        BackendIndex, Roster, State,
+        health::{Change, HealthState},
+    },
+    config::Config,
+    forward::Table,
+    limit::CallLimits,
+    stats::{BackendTraffic, StatsFile},
+};
+
+/// What a running node decides by, and who changes it.
+pub struct Plane {
+    inner: Mutex<Inner>,
+    /// What workers read.
+    table: Arc<ArcSwap<Table>>,
+    stats: Arc<StatsFile>,
+    /// The file that the configuration came from; without it nothing can be reloaded.
+    path: Option<PathBuf>,
+    prober: OnceLock<Prober>,
+    watcher: Option<Arc<Watcher>>,
+}
+
+struct Inner {
+    config: Arc<Config>,
+    /// How many configurations have been in force, this one included.
+    generation: u64,
+    roster: Roster,
+    calls: Arc<CallLimits>,
+    wishes: Wishes,
+    /// What the prober found; a backend that is not here is healthy.
+    health: HashMap<BackendIndex, (HealthState, f64)>,
+    /// When the state of a backend last changed.
+    since: HashMap<BackendIndex, SystemTime>,
+    past: Past,
+    /// The traffic of each backend when it was last looked at, by index.
+    traffic: Vec<BackendTraffic>,
+}
+
+/// What the thread of the plane is told.
+enum Event {
+    Health(BackendIndex, Change),
+    Stop,
+}
+
+/// The thread of a plane. Stops it, and the prober, when dropped.
+pub struct PlaneThread {
+    events: mpsc::Sender<Event>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Plane {
+    /// The plane of a configuration that was just read from `path`. Workers read the table that it returns with
+    /// [`Plane::table`].
+    ///
+    /// # Errors
+    /// When `control.state_file` is there and cannot be read.
+    pub fn new(
+        config: Config,
+        path: Option<PathBuf>,
+        stats: Arc<StatsFile>,
+        watcher: Option<Arc<Watcher>>,
+    ) -> Result<Arc<Self>> {
+        let mut wishes = Wishes::open(config.control.state_file.clone())?;
+        let mut roster = Roster::new(&config);
+        wishes.forget_others(&roster);
+        let calls = Arc::new(CallLimits::new(&config));
+        for (name, wish) in wishes.iter() {
+            if let Some(entry) = roster.by_name(name).and_then(|index| roster.get_mut(index)) {
+                entry.state = effective(Some(wish), HealthState::Healthy);
+                log::warn!("backend {name}: {}, as before the restart", wish.name());
+            }
+        }
+        let table = Table::with_state(&config, &roster, &calls);
+        Ok(Arc::new(Self {
+            inner: Mutex::new(Inner {
+                config: Arc::new(config),
+                generation: 1,
+                roster,
+                calls,
+                wishes,
+                health: HashMap::new(),
+                since: HashMap::new(),
+                past: Past::default(),
+                traffic: Vec::new(),
+            }),
+            table: Arc::new(ArcSwap::from_pointee(table)),
+            stats,
+            path,
+            prober: OnceLock::new(),
+            watcher,
+        }))
+    }
+
+    /// Where the newest table always is.
+    pub fn table(&self) -> Arc<ArcSwap<Table>> {
+        Arc::clone(&self.table)
+    }
+
+    /// The configuration that is in force.
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.lock().config)
+    }
+
+    /// How many configurations have been in force, and a number that is equal on nodes whose configurations decide alike.
+    pub fn generation(&self) -> (u64, String) {
+        let inner = self.lock();
+        (inner.generation, config_hash(&inner.config))
+    }
+
+    /// Starts probing, and the thread that acts on it.
+    ///
+    /// # Errors
+    /// When there is no thread or no socket to be had.
+    pub fn start(self: &Arc<Self>) -> Result<PlaneThread> {
+        let (events, inbox) = mpsc::channel();
+        let (node_address, targets) = {
+            let inner = self.lock();
+            (inner.config.node.address, inner.targets())
+        };
+        let report = {
+            let events = events.clone();
+            // The thread may be gone already when everything stops.
+            move |index, change: &Change| drop(events.send(Event::Health(index, *change)))
+        };
+        let prober = Prober::start(node_address, targets, report).context("starting the prober")?;
+        let _ = self.prober.set(prober);
+        self.tell_prober_who_is_disabled();
+        let plane = Arc::clone(self);
+        let thread = thread::Builder::new()
+            .name("control-plane".into())
+            .spawn(move || plane.run(&inbox))?;
+        Ok(PlaneThread {
+            events,
+            thread: Some(thread),
+        })
+    }
+
+    fn run(&self, inbox: &mpsc::Receiver<Event>) {
+        loop {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            let into_second = now.map_or(0, |now| now.subsec_nanos());
+            // To the end of this second, and a little further.
+            let patience = Duration::from_nanos(1_002_000_000 - u64::from(into_second));
+            match inbox.recv_timeout(patience) {
+                Ok(Event::Health(index, change)) => {
+                    let mut inner = self.lock();
+                    inner.take_health(index, &change);
+                    // More of them come together when a network is lost.
+                    while let Ok(Event::Health(index, change)) = inbox.try_recv() {
+                        inner.take_health(index, &change);
+                    }
+                    self.publish(&mut inner);
+                }
+                Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => self.every_second(),
+            }
+        }
+    }
+
+    fn every_second(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        // The second that has just ended.
+        let second = now.map_or(0, |now| now.as_secs()).saturating_sub(1);
+        let traffic = {
+            let mut inner = self.lock();
+            inner.note_past(second);
+            inner.note_traffic(&self.stats)
+        };
+        if let Some(prober) = self.prober.get() {
+            prober.traffic(traffic);
+        }
+    }
+
+    /// Builds the table anew from what is known, and hands it to the workers.
+    fn publish(&self, inner: &mut Inner) {
+        let before = self.table.load_full();
+        let table = Table::with_state(&inner.config, &inner.roster, &inner.calls);
+        for pool in &table.pools {
+            let was = before.pools.iter().find(|other| other.name == pool.name);
+            let was_panicking = was.is_some_and(|pool| pool.is_panicking);
+            if pool.is_panicking && !was_panicking {
+                log::error!(
+                    "pool {}: all backends look dead, so all are used",
+                    pool.name
+                );
+            } else if was_panicking && !pool.is_panicking {
+                log::warn!("pool {}: there are usable backends again", pool.name);
+            }
+        }
+        self.table.store(Arc::new(table));
+    }
+
+    /// Has a backend do what the operator wants, from now on: `None` for what its health says.
+    ///
+    /// # Errors
+    /// When there is no such backend, or `control.state_file` cannot be written.
+    pub fn wish(&self, name: &str, wish: Option<Wish>) -> Result<BackendReport> {
+        let index = {
+            let mut inner = self.lock();
+            let Some(index) = inner.roster.by_name(name) else {
+                let names = inner
+                    .roster
+                    .entries()
+                    .iter()
+                    .filter(|entry| entry.is_configured);
+                let names = names.map(|entry| entry.name.as_str()).collect::<Vec<_>>();
+                anyhow::bail!(
+                    "there is no backend {name:?}; there are {}",
+                    names.join(", ")
+                );
+            };
+            let before = inner.wishes.get(name);
+            if before != wish {
+                inner.wishes.set(name, wish)?;
+                let words = |wish: Option<Wish>| wish.map_or("as its health says", Wish::name);
+                log::warn!(
+                    "backend {name}: {} -> {}, by the operator",
+                    words(before),
+                    words(wish)
+                );
+                inner.settle(index);
+                self.publish(&mut inner);
+            }
+            index
+        };
+        self.tell_prober_who_is_disabled();
+        let report = self.backends();
+        let found = report
+            .backends
+            .into_iter()
+            .find(|report| report.index == index.0);
+        found.context("the backend is gone")
+    }
+
+    fn tell_prober_who_is_disabled(&self) {
+        let Some(prober) = self.prober.get() else {
+            return;
+        };
+        let wishes = {
+            let inner = self.lock();
+            let configured = inner.config.pools.iter().flat_map(|pool| &pool.backends);
+            let wishes = configured.filter_map(|backend| {
+                let (index, entry) = inner.roster.find(backend)?;
+                Some((index, inner.wishes.get(&entry.name) != Some(Wish::Disabled)))
+            });
+            wishes.collect::<Vec<_>>()
+        };
+        for (index, is_enabled) in wishes {
+            prober.set_enabled(index, is_enabled);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // What is in it is whole between any two statements.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn take_health(&mut self, index: BackendIndex, change: &Change) {
+        let (was, _) = self
+            .health
+            .get(&index)
+            .copied()
+            .unwrap_or((HealthState::Healthy, 1.0));
+        self.health.insert(index, (change.to, change.ramp));
+        if was != change.to
+            && let Some(entry) = self.roster.get_mut(index)
+        {
+            let level = match change.to {
+                HealthState::Healthy => log::Level::Info,
+                _ => log::Level::Warn,
+            };
+            log::log!(
+                level,
+                "backend {} ({}): {} -> {}: {}",
+                entry.name,
+                entry.address,
+                was.name(),
+                change.to.name(),
+                change.reason
+            );
+        }
+        self.settle(index);
+    }
+
+    /// Gives a backend the state that follows from what is known.
+    fn settle(&mut self, index: BackendIndex) {
+        let (health, ramp) = self
+            .health
+            .get(&index)
+            .copied()
+            .unwrap_or((HealthState::Healthy, 1.0));
+        let Some(entry) = self.roster.get_mut(index) else {
+            return;
+        };
+        let state = effective(self.wishes.get(&entry.name), health);
+        if entry.state != state {
+            self.since.insert(index, SystemTime::now());
+        }
+        (entry.state, entry.ramp) = (state, ramp);
+    }
+
+    /// Requests that each backend has to answer and responses that came from it since the last time.
+    fn note_traffic(&mut self, stats: &StatsFile) -> Vec<(BackendIndex, u64, u64)> {
+        let backends = self.roster.entries().len();
+        self.traffic.resize(backends, BackendTraffic::default());
+        let traffic = self.traffic.iter_mut().zip(0..).map(|(before, index)| {
+            let now = stats.backend_traffic(BackendIndex(index));
+            let requests = now.answerable - before.answerable;
+            let responses = now.responses - before.responses;
+            *before = now;
+            (BackendIndex(index), requests, responses)
+        });
+        traffic.collect()
+    }
+
+    fn note_past(&mut self, second: u64) {
+        let config = Arc::clone(&self.config);
+        self.past.note(&config, &self.calls, &self.roster, second);
+    }
+}
+
+impl Drop for PlaneThread {
+    fn drop(&mut self) {
+        let _ = self.events.send(Event::Stop);
+        if let Some(thread) = self.thread.take() {
+            // A panic in the thread has been printed already.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What a backend may get, by what the operator wants and what probes say.
+fn effective(wish: Option<Wish>, health: HealthState) -> State {
+    match (wish, health) {
+        (Some(Wish::Disabled), _) | (Some(Wish::Draining), HealthState::Unhealthy) => {
+            State::Disabled
+        }
+        (Some(Wish::Draining), _) | (None, HealthState::Draining) => State::Draining,
+        (None, HealthState::Healthy) => State::Active,
+        (None, HealthState::Unhealthy) => State::Unhealthy,
+    }
+}
+
+/// Equal on nodes whose configurations decide alike: what is the node's own is left out.
+fn config_hash(config: &Config) -> String {
+    use std::hash::Hasher;
+    let mut hasher = siphasher::sip::SipHasher13::new();
+    let Config {
+        listeners,
+        pools,
+        routes,
+        nat,
+        limits,
+        ..
+    } = config;
+    hasher.write(format!("{listeners:?}{pools:?}{routes:?}{nat:?}{limits:?}").as_bytes());
+    format!("{:016x}", hasher.finish())
+}
