@@ -11,8 +11,8 @@ mod roster;
 mod strategy;
 
 pub use lookup_table::{Candidate, LookupTable, SLOTS};
-pub use pins::{Lifetime, Pinned, Pins};
-pub use roster::{Entry, Roster};
+pub use pins::{Lifetime, Of, Pinned, Pins};
+pub use roster::{Entry, Roster, RosterFull};
 pub use strategy::{Key, Strategy};
 
 use std::{net::SocketAddr, sync::Arc};

@@ -53,6 +53,12 @@ pub struct Options {
     pub weights: Vec<u16>,
     /// `nat` of every listener, as it stands in the configuration; none when empty.
     pub nat: String,
+    /// More of every pool, a line or more as they stand in the configuration, such as `health: {}`.
+    pub pool: String,
+    /// More of every backend, such as `, cps: 5`.
+    pub backend: String,
+    /// More at the end of the configuration.
+    pub rest: String,
 }
 
 impl Options {
@@ -63,6 +69,9 @@ impl Options {
             families: vec![Family::V4, Family::V6],
             weights: vec![1; 3],
             nat: String::new(),
+            pool: String::new(),
+            backend: String::new(),
+            rest: String::new(),
         }
     }
 
@@ -110,17 +119,18 @@ impl Options {
         }
         text.push_str("pools:\n");
         for family in &self.families {
-            let _ = writeln!(
-                text,
-                "  - name: switches-{}\n    backends:",
-                name_of(*family)
-            );
+            let _ = writeln!(text, "  - name: switches-{}", name_of(*family));
+            for line in self.pool.lines() {
+                let _ = writeln!(text, "    {line}");
+            }
+            text.push_str("    backends:\n");
             for (number, weight) in self.weights.iter().enumerate() {
                 let name = self.backend(*family, number);
                 let address = lab.server(*family, number).to_string();
                 let _ = writeln!(
                     text,
-                    "      - {{ name: {name}, address: {address:?}, weight: {weight} }}"
+                    "      - {{ name: {name}, address: {address:?}, weight: {weight}{} }}",
+                    self.backend
                 );
             }
         }
@@ -134,6 +144,7 @@ impl Options {
         }
         let _ = writeln!(text, "control: {{ socket: {:?} }}", files.control);
         let _ = writeln!(text, "stats: {{ file: {:?} }}", files.statistics);
+        text.push_str(&self.rest);
         text
     }
 }
@@ -215,6 +226,34 @@ impl Siplb {
     /// Where the XDP program's maps are pinned.
     pub fn pins(&self) -> &Path {
         &self.files.pins
+    }
+
+    /// Sends it a command by its control socket.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer or refuses.
+    pub fn command(&self, request: &Request) -> Result<serde_json::Value> {
+        Ok(client::call(&self.files.control, request)?)
+    }
+
+    /// The command line, for this node.
+    pub fn client(&self) -> Client {
+        Client {
+            control: self.files.control.clone(),
+        }
+    }
+
+    /// Writes another configuration, which it is not told of.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    pub fn rewrite(&self, lab: &Lab, options: &Options) -> Result<()> {
+        Ok(fs::write(
+            &self.files.configuration,
+            options.write(lab, &self.files),
+        )?)
     }
 
     /// What it says about itself.
@@ -317,6 +356,34 @@ impl Siplb {
             Ok(false) => bail!("siplb has ended:\n{}", self.process.output()),
             Err(error) => bail!("{error:#}\n{}", self.process.output()),
         }
+    }
+}
+
+/// The command line of a node, for any thread.
+#[derive(Clone, Debug)]
+pub struct Client {
+    control: PathBuf,
+}
+
+impl Client {
+    /// Runs it with this node's control socket.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started, or does not end with status 0; the message has what it printed.
+    pub fn cli(&self, arguments: &[&str]) -> Result<String> {
+        let output = Command::new(binary()?)
+            .args(arguments)
+            .arg("--socket")
+            .arg(&self.control)
+            .output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "siplb {arguments:?}: {text}{errors}"
+        );
+        Ok(text)
     }
 }
 

@@ -30,6 +30,15 @@ pub enum Pinned {
     Refused(u16),
 }
 
+/// What a pin is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// A transaction that is no INVITE, or a call in set-up: whoever waits for a backend to be drained waits for it.
+    Something,
+    /// The INVITE of a call that has a pin itself, and is waited for by that.
+    Invite,
+}
+
 /// How long a pin lasts when nothing more is heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
@@ -60,6 +69,7 @@ struct Pin {
     /// Backend, or why it was refused.
     value: u16,
     is_refused: bool,
+    is_counted: bool,
 }
 
 impl Pin {
@@ -68,6 +78,7 @@ impl Pin {
         until: 0,
         value: 0,
         is_refused: false,
+        is_counted: false,
     };
 
     fn pinned(&self) -> Pinned {
@@ -116,7 +127,7 @@ impl Pins {
 
     /// Decides for a key. Where all its places are taken, the pin goes that is over first.
     #[inline]
-    pub fn put(&mut self, key: u64, pinned: Pinned, lifetime: Lifetime, now_ns: u64) {
+    pub fn put(&mut self, key: u64, of: Of, pinned: Pinned, lifetime: Lifetime, now_ns: u64) {
         let (value, is_refused) = match pinned {
             Pinned::Backend(backend) => (backend.0, false),
             Pinned::Refused(reason) => (reason, true),
@@ -126,6 +137,7 @@ impl Pins {
             until: tick(now_ns).saturating_add(lifetime.ticks()),
             value,
             is_refused,
+            is_counted: of == Of::Something,
         };
         let Set(ways) = self.set(key);
         let place = match ways.iter().position(|way| way.key == pin.key) {
@@ -153,7 +165,7 @@ impl Pins {
         }
     }
 
-    /// Looks at up to `pins` more of the table, takes out what is over, and counts those that lead to a backend in
+    /// Looks at up to `pins` more of the table, takes out what is over, and counts what leads to a backend in
     /// `counts`, by [`BackendIndex`]. True when the end of the table was reached: the counts are of all of it then, and
     /// the next call begins anew.
     pub fn sweep(&mut self, pins: usize, now_ns: u64, counts: &mut [u32]) -> bool {
@@ -165,6 +177,7 @@ impl Pins {
                     *pin = Pin::NONE;
                 }
                 if pin.key != 0
+                    && pin.is_counted
                     && let Pinned::Backend(backend) = pin.pinned()
                     && let Some(count) = counts.get_mut(usize::from(backend.0))
                 {
@@ -215,8 +228,14 @@ mod tests {
         let mut pins = Pins::new(64);
         let start = 1_000 * SECOND;
         assert_eq!(pins.get(7, start), None);
-        pins.put(7, to(1), Lifetime::Transaction, start);
-        pins.put(0, Pinned::Refused(3), Lifetime::Ringing, start);
+        pins.put(7, Of::Something, to(1), Lifetime::Transaction, start);
+        pins.put(
+            0,
+            Of::Something,
+            Pinned::Refused(3),
+            Lifetime::Ringing,
+            start,
+        );
         assert_eq!(pins.get(7, start + 32 * SECOND), Some(to(1)));
         assert_eq!(pins.get(7, start + 34 * SECOND), None);
         assert_eq!(pins.get(0, start + 199 * SECOND), Some(Pinned::Refused(3)));
@@ -226,7 +245,7 @@ mod tests {
         assert_eq!(pins.get(7, start + 60 * SECOND), Some(to(1)));
         pins.touch(8, Lifetime::Transaction, start);
         assert_eq!(pins.get(8, start), None);
-        pins.put(7, to(2), Lifetime::Transaction, start);
+        pins.put(7, Of::Something, to(2), Lifetime::Transaction, start);
         assert_eq!(pins.get(7, start), Some(to(2)));
     }
 
@@ -237,6 +256,7 @@ mod tests {
         for nth in 1..=5 {
             pins.put(
                 nth * sets,
+                Of::Something,
                 to(nth as u16),
                 Lifetime::Transaction,
                 nth * SECOND,
@@ -254,12 +274,20 @@ mod tests {
         for key in 0..40 {
             pins.put(
                 key * 7,
+                Of::Something,
                 to((key % 2) as u16),
                 Lifetime::Transaction,
                 key * SECOND,
             );
         }
-        pins.put(1_000_003, Pinned::Refused(0), Lifetime::Ringing, 0);
+        pins.put(
+            1_000_003,
+            Of::Something,
+            Pinned::Refused(0),
+            Lifetime::Ringing,
+            0,
+        );
+        pins.put(1_000_033, Of::Invite, to(0), Lifetime::Ringing, 40 * SECOND);
         let mut turns = 0;
         let mut counts = [0; 2];
         while !pins.sweep(16, 50 * SECOND, &mut counts) {
@@ -287,7 +315,7 @@ mod tests {
                 let key = key << 32 | key;
                 let want = map.get(&key).filter(|(_, until)| *until > now).map(|(backend, _)| to(*backend));
                 prop_assert_eq!(pins.get(key, now), want);
-                pins.put(key, to(backend), Lifetime::Transaction, now);
+                pins.put(key, Of::Something, to(backend), Lifetime::Transaction, now);
                 map.insert(key, (backend, now + 33 * SECOND));
             }
         }

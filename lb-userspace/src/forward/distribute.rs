@@ -11,7 +11,7 @@ use super::{
     table::Texts,
 };
 use crate::{
-    balance::{Backend, BackendIndex, Key, Lifetime, Pinned, Pool, Strategy},
+    balance::{Backend, BackendIndex, Key, Lifetime, Of, Pinned, Pool, Strategy},
     config::OnBreach,
     limit::Limit,
     sip::{Lines, Method, Name, Span, Uri, is_token, parse_ip, skip_lws, skip_quoted, skip_while},
@@ -60,6 +60,13 @@ impl<'m> Remembered<'m> {
         }
     }
 
+    /// Its call does not ring any more: an ACK says so, to whatever response.
+    pub fn is_answered(&mut self) {
+        let pins = &mut self.memory.pins;
+        pins.touch(self.call, Lifetime::Transaction, self.now_ns);
+        pins.touch(self.transaction, Lifetime::Transaction, self.now_ns);
+    }
+
     fn of_transaction(&mut self) -> Option<Pinned> {
         self.memory.pins.get(self.transaction, self.now_ns)
     }
@@ -69,13 +76,17 @@ impl<'m> Remembered<'m> {
     }
 
     fn pin_transaction(&mut self, pinned: Pinned) {
+        let of = match self.lifetime {
+            Lifetime::Ringing => Of::Invite,
+            Lifetime::Transaction => Of::Something,
+        };
         let pins = &mut self.memory.pins;
-        pins.put(self.transaction, pinned, self.lifetime, self.now_ns);
+        pins.put(self.transaction, of, pinned, self.lifetime, self.now_ns);
     }
 
     fn pin_call(&mut self, pinned: Pinned) {
         let pins = &mut self.memory.pins;
-        pins.put(self.call, pinned, self.lifetime, self.now_ns);
+        pins.put(self.call, Of::Something, pinned, self.lifetime, self.now_ns);
     }
 }
 
@@ -132,6 +143,9 @@ impl<'a> Request<'a> {
                 if let Some(address) = self.table.keeps_transactions(index, home)
                     && address.is_ipv4() == self.listener.address.is_ipv4()
                 {
+                    if self.method == Method::Ack {
+                        known.is_answered();
+                    }
                     return Ok(to_pool(index, address));
                 }
             }
@@ -140,6 +154,9 @@ impl<'a> Request<'a> {
         let key = self.key(strategy);
         let by_turns = key.is_none() && strategy != Strategy::First;
         let call_id = Key::Text(self.call_id());
+        if self.method == Method::Ack {
+            known.is_answered();
+        }
         if follows {
             // Its request came to another node, or too long ago.
             let picked = match strategy {

@@ -126,6 +126,10 @@ impl<'a> Request<'a> {
         let next_hop = way.and_then(|way| {
             let (memory, now_ns) = (&mut scratch.memory, scratch.now_ns);
             match way {
+                Way::Led(next_hop) if self.method == Method::Ack => {
+                    Remembered::new(self, transaction, memory, now_ns).is_answered();
+                    Ok(next_hop)
+                }
                 Way::Led(next_hop) if !self.opens_call() => Ok(next_hop),
                 Way::Led(next_hop) => {
                     self.admit(next_hop, Remembered::new(self, transaction, memory, now_ns))

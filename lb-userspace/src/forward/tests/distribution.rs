@@ -513,6 +513,43 @@ fn who_keeps_pushing_gets_no_answer() {
     assert_eq!(outcome(&mut silent, CLIENT, &call(1)), CpsBreachedSilently);
 }
 
+/// What a drain waits for: calls in set-up, and no longer than it takes.
+#[test]
+fn calls_are_in_set_up_until_they_are_acknowledged() {
+    let mut node = Node::new("", "");
+    let pins = |node: &mut Node| {
+        let now_ns = node.edge.scratch.now_ns;
+        let mut counts = [0; 8];
+        let pins = &mut node.edge.scratch.memory.pins;
+        assert!(pins.sweep(usize::MAX / 2, now_ns, &mut counts));
+        counts.iter().sum::<u32>()
+    };
+    let invites = [1, 2, 3].map(|number| node.edge.send(CLIENT, call(number)));
+    node.later(SECOND);
+    assert_eq!(
+        pins(&mut node),
+        3,
+        "one each, whatever it takes to remember a call"
+    );
+    // A refusal of the first is acknowledged, and so is the answer to the second, by its flow token.
+    node.edge.send(CLIENT, with_method(&call(1), "ACK"));
+    let route = invites[1].header("Record-Route");
+    let ack = with_method(&call(2), "ACK")
+        .replace("z9hG4bK", "z9hG4bKack")
+        .replace(
+            "Bob <sip:bob@example.com>",
+            "Bob <sip:bob@example.com>;tag=b",
+        )
+        .replace("Contact:", &format!("Route: {route}\r\nContact:"));
+    node.edge
+        .send(CLIENT, ack)
+        .expect(Outcome::RequestToBackend);
+    node.later(34 * SECOND);
+    assert_eq!(pins(&mut node), 1, "the third still rings");
+    node.later(170 * SECOND);
+    assert_eq!(pins(&mut node), 0);
+}
+
 /// One thing that happens.
 #[derive(Clone, Copy, Debug)]
 enum Step {
