@@ -69,16 +69,10 @@ at once, each with line and column. Nodes that print the same table hash send ca
         after_help = "\
 Examples:
   siplb check --config edge.yaml
+  siplb check --against-running       which share of new calls would move, and to whom
   siplb check --json | jq -r .table_hash"
     )]
-    Check {
-        /// Configuration file
-        #[arg(long, short, value_name = "FILE", default_value = DEFAULT_PATH)]
-        config: PathBuf,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Check(check::CheckArgs),
     /// Say what would become of a datagram, and why
     #[command(
         long_about = "Say what would become of a datagram, and why
@@ -271,7 +265,7 @@ pub fn main() -> ExitCode {
 fn dispatch(command: Command, output: &Output) -> Result<(), Failure> {
     match command {
         Command::Run { config } => run(&config),
-        Command::Check { config, json } => check::check(&config, json, output),
+        Command::Check(arguments) => check::check(&arguments, output),
         Command::Explain(arguments) => explain::explain(&arguments, output),
         Command::Stats(arguments) => stats::stats(&arguments, output),
         Command::Status(arguments) => status::status(&arguments, output),

@@ -531,3 +531,29 @@ queue 1: the gate on eth1 is closed; datagrams go through the kernel
         answer
     );
 }
+
+/// Two processes, the list of backends in another order: the same table.
+#[test]
+fn the_order_of_backends_does_not_change_the_table() {
+    let dir = Dir::new("order");
+    let hash = |config: &str| {
+        fs::write(dir.path("siplb.yaml"), config).unwrap();
+        let output = dir.siplb(&["check", "--json"]);
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        json["table_hash"].as_str().unwrap().to_owned()
+    };
+    let config = CONFIG.replace("DIR", &dir.path(""));
+    let lines = config.lines().collect::<Vec<_>>();
+    let first = lines
+        .iter()
+        .position(|line| line.contains("name: sw1"))
+        .unwrap();
+    assert!(lines[first + 1].contains("name: sw2"));
+    let mut shuffled = lines.clone();
+    shuffled.swap(first, first + 1);
+    assert_eq!(hash(&config), hash(&shuffled.join("\n")));
+    assert_ne!(
+        hash(&config),
+        hash(&config.replace("weight: 2", "weight: 3"))
+    );
+}

@@ -52,6 +52,17 @@ fn await_state(siplb: &Siplb, name: &str, state: &str) {
     found.unwrap_or_else(|error| panic!("{error}: {:#?}", backends(siplb)));
 }
 
+/// The share of new calls that the configuration file would move, as `siplb check --against-running` has it.
+fn moved_percent(siplb: &Siplb) -> f64 {
+    let file = siplb.configuration().to_str().expect("a path");
+    let arguments = ["check", "--config", file, "--against-running", "--json"];
+    let json = siplb.client().cli(&arguments).expect("an answer");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    json["against_running"]["pools"][0]["moved_percent"]
+        .as_f64()
+        .expect("a number")
+}
+
 /// One server is killed and comes back, another is drained and stopped, the configuration changes twenty times: no
 /// call is lost, neither of those that are up nor of those in set-up.
 #[test]
@@ -99,8 +110,18 @@ fn a_minute_in_the_life_of_a_pool() {
                 },
             )
             .expect("a configuration");
+        let would_move = moved_percent(siplb);
         let answer = siplb.command(&Request::new("reload")).expect("a reload");
         assert_eq!(answer["generation"], json!(1 + reloads), "{answer}");
+        let moves = answer["changes"]
+            .as_array()
+            .is_some_and(|changes| !changes.is_empty());
+        // Of the lowest of four weights to the highest: from a fifth of the slots to half of them, when all are active.
+        let possible = if moves { 0.0..=60.0 } else { 0.0..=0.0 };
+        assert!(
+            possible.contains(&would_move),
+            "{would_move} % for {answer}"
+        );
     };
     let mut drained = None;
     for step in 1..=20u64 {

@@ -20,6 +20,16 @@ const SOURCES: [&str; 8] = [
     "[::ffff:198.51.100.8]:5060",
     "203.0.113.10:5060",
     "192.168.1.5:5060",
+    // One backend where turns are taken: each look at a datagram would find another one's turn.
+    "
+listeners:
+  - { name: four, address: 203.0.113.10 }
+  - { name: six, address: '2001:db8::10' }
+routes: [ { listener: six, pool: six, strategy: hash-auth-username }, { user_agent: Yea, pool: four, strategy: hash-to-uri },
+          { from_domain: example.com, request_uri_user: bob, pool: four, strategy: random },
+          { source: [ 198.51.100.0/25 ], to_domain: 10.0.0.1, pool: four, strategy: first },
+          { pool: four, strategy: hash-request-uri, user_only: true } ]
+",
 ];
 
 /// Addresses that datagrams come from.
@@ -50,7 +60,7 @@ pools:
 ";
 
 /// Listeners and routes of the configurations that the input chooses from.
-const CONFIGURATIONS: [&str; 8] = [
+const CONFIGURATIONS: [&str; 9] = [
     "
 listeners: [ { name: four, address: 203.0.113.10 }, { name: six, address: '2001:db8::10' } ]
 routes: [ { listener: six, pool: six }, { pool: four } ]

@@ -1,28 +1,58 @@
 //! `siplb check`: what a configuration means.
 
-use std::path::Path;
+mod against;
 
+use std::path::{Path, PathBuf};
+
+use clap::Args;
 use serde::Serialize;
 
+use self::against::Against;
 use super::{
     Failure,
     output::{Align, Grid, Output, Terminal, grouped, percent, span},
+    read_answer,
 };
 use crate::{
     balance::{SLOTS, Strategy},
-    config::{self, Config, Limits, Mode, OnBreach, RouteConfig, WantedAttach, ZeroCopy},
+    config::{
+        self, Config, DEFAULT_PATH, Limits, Mode, OnBreach, RouteConfig, WantedAttach, ZeroCopy,
+    },
+    control::{Request, client},
     forward::Table,
     nat::Policy,
     validate::{self, Check},
 };
 
-pub(super) fn check(path: &Path, json: bool, output: &Output) -> Result<(), Failure> {
-    let config = config::load(path)?;
-    let meaning = Meaning::new(&config);
-    if json {
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    /// Configuration file
+    #[arg(long, short, value_name = "FILE", default_value = DEFAULT_PATH)]
+    config: PathBuf,
+    /// Also ask the running node, and say which share of new calls would meet another backend
+    #[arg(long)]
+    against_running: bool,
+    /// Control socket of the running node [default: that of the configuration]
+    #[arg(long, value_name = "FILE", requires = "against_running")]
+    socket: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn check(arguments: &CheckArgs, output: &Output) -> Result<(), Failure> {
+    let config = config::load(&arguments.config)?;
+    let mut meaning = Meaning::new(&config);
+    if arguments.against_running {
+        let socket = arguments.socket.as_ref().unwrap_or(&config.control.socket);
+        let answer = client::call(socket, &Request::new("backends"))
+            .map_err(|error| Failure::Failed(error.to_string()))?;
+        meaning.against_running = Some(Against::new(&config, &read_answer(answer)?)?);
+    }
+    if arguments.json {
         output.json(&meaning, false)
     } else {
-        output.text(&meaning.text(path, &config, &output.terminal()))
+        output.text(&meaning.text(&arguments.config, &config, &output.terminal()))
     }
 }
 
@@ -43,6 +73,8 @@ struct Meaning {
     control_socket: String,
     stats_file: String,
     notes: Vec<String>,
+    /// `null` where the running node was not asked.
+    against_running: Option<Against>,
 }
 
 #[derive(Debug, Serialize)]
@@ -241,6 +273,7 @@ impl Meaning {
             control_socket: config.control.socket.display().to_string(),
             stats_file: config.stats.file.display().to_string(),
             notes: notes(config),
+            against_running: None,
         }
     }
 
@@ -289,6 +322,9 @@ impl Meaning {
         text += &datapath(config).render("  ");
 
         text += &format!("\nTable hash {}\n", terminal.bold(&self.table_hash));
+        if let Some(against) = &self.against_running {
+            text += &against.text(&heading("Against the running node"));
+        }
         for note in &self.notes {
             text += &format!("\nNote: {note}\n");
         }
