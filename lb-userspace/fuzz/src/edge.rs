@@ -20,16 +20,6 @@ const SOURCES: [&str; 8] = [
     "[::ffff:198.51.100.8]:5060",
     "203.0.113.10:5060",
     "192.168.1.5:5060",
-    // One backend where turns are taken: each look at a datagram would find another one's turn.
-    "
-listeners:
-  - { name: four, address: 203.0.113.10 }
-  - { name: six, address: '2001:db8::10' }
-routes: [ { listener: six, pool: six, strategy: hash-auth-username }, { user_agent: Yea, pool: four, strategy: hash-to-uri },
-          { from_domain: example.com, request_uri_user: bob, pool: four, strategy: random },
-          { source: [ 198.51.100.0/25 ], to_domain: 10.0.0.1, pool: four, strategy: first },
-          { pool: four, strategy: hash-request-uri, user_only: true } ]
-",
 ];
 
 /// Addresses that datagrams come from.
@@ -118,7 +108,20 @@ listeners:
   - { name: six, address: '2001:db8::10', validate: header, nat: { detect: [ received ], fix: [ contact-alias ] } }
 routes: [ { method: REGISTER, listener: four, pool: four }, { listener: six, pool: six }, { pool: four } ]
 ",
+    // One backend where turns are taken: each look at a datagram would find another one's turn.
+    "
+listeners:
+  - { name: four, address: 203.0.113.10 }
+  - { name: six, address: '2001:db8::10' }
+routes: [ { listener: six, pool: six, strategy: hash-auth-username }, { user_agent: Yea, pool: four, strategy: hash-to-uri },
+          { from_domain: example.com, request_uri_user: bob, pool: four, strategy: random },
+          { source: [ 198.51.100.0/25 ], to_domain: 10.0.0.1, pool: four, strategy: first },
+          { pool: four, strategy: hash-request-uri, user_only: true } ]
+",
 ];
+
+/// Longer than anything is pinned.
+const LONG_NS: u64 = 1_000_000_000_000;
 
 /// A node with several configurations. All memory is taken once, as in a worker.
 pub struct Edge {
@@ -171,6 +174,9 @@ impl Edge {
             other,
         } = self;
         let table = tables[usize::from(choice) % tables.len()].clone();
+        // Nothing is remembered for so long: the other one has not seen every datagram.
+        scratch.now_ns += LONG_NS;
+        other.now_ns = scratch.now_ns;
         let room = scratch.reply.capacity();
         let verdict = forward(&table, &datagram, scratch);
         assert_eq!(scratch.reply.capacity(), room, "a reply took memory");
