@@ -4,7 +4,7 @@ use std::{net::SocketAddr, rc::Rc};
 
 use lb_userspace::{
     checksum, config,
-    forward::{Action, Datagram, Scratch, Table, Trace, Verdict, forward},
+    forward::{Action, Datagram, Memory, Scratch, Table, Trace, Verdict, forward},
     token::Keys,
 };
 
@@ -120,9 +120,6 @@ routes: [ { listener: six, pool: six, strategy: hash-auth-username }, { user_age
 ",
 ];
 
-/// Longer than anything is pinned.
-const LONG_NS: u64 = 1_000_000_000_000;
-
 /// A node with several configurations. All memory is taken once, as in a worker.
 pub struct Edge {
     tables: Vec<Rc<Table>>,
@@ -154,10 +151,17 @@ impl Default for Edge {
         };
         Self {
             tables: CONFIGURATIONS.iter().map(|text| table(text)).collect(),
-            scratch: Scratch::new(),
-            other: Scratch::new(),
+            scratch: forgetful(),
+            other: forgetful(),
         }
     }
+}
+
+/// With little to forget, since it is done for every datagram.
+fn forgetful() -> Scratch {
+    let mut scratch = Scratch::new();
+    scratch.memory = Memory::new(0);
+    scratch
 }
 
 impl Edge {
@@ -174,9 +178,9 @@ impl Edge {
             other,
         } = self;
         let table = tables[usize::from(choice) % tables.len()].clone();
-        // Nothing is remembered for so long: the other one has not seen every datagram.
-        scratch.now_ns += LONG_NS;
-        other.now_ns = scratch.now_ns;
+        // The other one has not seen every datagram.
+        scratch.memory.pins.clear();
+        other.memory.pins.clear();
         let room = scratch.reply.capacity();
         let verdict = forward(&table, &datagram, scratch);
         assert_eq!(scratch.reply.capacity(), room, "a reply took memory");

@@ -117,6 +117,12 @@ impl Pins {
         self.sets.len() * WAYS
     }
 
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.sets.fill(Set([Pin::NONE; WAYS]));
+        self.swept = 0;
+    }
+
     /// What was decided for this key, if it is not over.
     #[inline]
     pub fn get(&mut self, key: u64, now_ns: u64) -> Option<Pinned> {
