@@ -277,6 +277,25 @@ mod tests {
         }
     }
 
+    /// Another worker has written its call, and was interrupted before it moved the head.
+    #[test]
+    fn a_call_that_is_half_taken_is_neither_taken_twice_nor_in_the_way() {
+        let now = 30 * WINDOW_NS;
+        for calls_before in [0, 1, 2, 5] {
+            let limit = Limit::new(Some(2));
+            for call in 0..calls_before {
+                assert!(limit.take(now - (calls_before - call) * WINDOW_NS / 2 - WINDOW_NS / 2));
+            }
+            let head = limit.head.load(Acquire);
+            let half_taken = Place::new(now, limit.round(head)).0;
+            limit.place(head).store(half_taken, Relaxed);
+            assert!(limit.has_room(now));
+            assert!(limit.take(now), "there is a place behind it");
+            assert!(!limit.take(now), "and no other");
+            assert_eq!(limit.head.load(Acquire), head + 2);
+        }
+    }
+
     /// With time standing still the places run out; the threads together get each of them once.
     #[test]
     fn threads_do_not_take_more_than_there_is() {

@@ -3,9 +3,12 @@
 
 use std::{thread, time::Duration};
 
-use lb_userspace::control::{
-    Request,
-    plane::{BackendReport, BackendsReport, LimitReport},
+use lb_userspace::{
+    balance::Strategy,
+    control::{
+        Request,
+        plane::{BackendReport, BackendsReport, LimitReport},
+    },
 };
 use serde_json::json;
 use siplb_lab::{
@@ -269,48 +272,67 @@ fn calls_above_the_limit_are_refused_by_four_workers() {
     check_cps(4);
 }
 
-/// Turns are taken by whole calls, with CANCEL and ACK following, through real sockets.
+/// Under every strategy CANCEL and the ACK to a refusal follow their INVITE, through real sockets; turns are taken by whole
+/// calls.
 #[test]
-fn turns_are_taken_by_calls() {
+fn transactions_stay_together_under_every_strategy() {
     if !can_run() {
         return;
     }
     let lab = Lab::new(Shape::TwoArmed, 1).expect("a lab");
-    let options = Options {
-        families: vec![Family::V4],
-        weights: vec![3, 1, 2],
-        pool: "strategy: weighted-round-robin".into(),
-        ..Options::new(DataPath::Native)
-    };
-    let mut siplb = Siplb::start(&lab, &options).expect("siplb");
+    for strategy in Strategy::ALL {
+        let options = Options {
+            families: vec![Family::V4],
+            weights: vec![3, 1, 2],
+            pool: format!("strategy: {}", strategy.name()),
+            ..Options::new(DataPath::Native)
+        };
+        let mut siplb = Siplb::start(&lab, &options).expect("siplb");
+        for (caller, server) in [("uac_cancel", "uas_cancel"), ("uac_reject", "uas_reject")] {
+            let created = play(&lab, strategy, caller, server);
+            assert_eq!(created.iter().sum::<u64>(), 60, "{strategy:?}: {created:?}");
+            match strategy {
+                Strategy::WeightedRoundRobin | Strategy::HashAuthUsername => {
+                    assert_eq!(created, [30, 10, 20], "{strategy:?}");
+                }
+                Strategy::First => assert_eq!(created, [60, 0, 0]),
+                _ => {}
+            }
+        }
+        siplb.stop().expect("an ordinary end");
+    }
+}
+
+/// Sixty calls, after which every server has got all of its own and nothing else; how many each got.
+fn play(lab: &Lab, strategy: Strategy, caller: &str, server: &str) -> Vec<u64> {
+    let name = |what: &str| format!("{}-{what}", strategy.name());
+    let scenario = |name: &str| Scenario::new(name).with("STATUS", 486);
     let mut servers: Vec<Sipp> = (0..SERVERS)
         .map(|number| {
-            let plan = Plan::server(Scenario::new("uas_cancel"), lab.server(Family::V4, number));
-            Sipp::start(&lab, &lab.servers, &format!("server{number}"), &plan).expect("a server")
+            let plan = Plan::server(scenario(server), lab.server(Family::V4, number));
+            Sipp::start(
+                lab,
+                &lab.servers,
+                &name(&format!("{server}{number}")),
+                &plan,
+            )
+            .expect("a server")
         })
         .collect();
     let local = (lab.client_address(Family::V4), 5061).into();
-    let plan = Plan::caller(
-        Scenario::new("uac_cancel"),
-        local,
-        lab.vip(Family::V4),
-        60,
-        20,
-    );
-    let mut caller = Sipp::start(&lab, &lab.client, "caller", &plan).expect("a caller");
-    let calls = caller.finish(Duration::from_secs(30)).expect("calls");
-    assert_eq!(
-        (calls.successful, calls.failed),
-        (60, 0),
-        "{}",
-        caller.errors()
-    );
-    let mut created = Vec::new();
-    for server in &mut servers {
+    let plan = Plan::caller(scenario(caller), local, lab.vip(Family::V4), 60, 60);
+    let mut calls = Sipp::start(lab, &lab.client, &name(caller), &plan).expect("a caller");
+    let books = calls.finish(Duration::from_secs(30)).expect("calls");
+    let outcome = (books.successful, books.failed);
+    assert_eq!(outcome, (60, 0), "{strategy:?}\n{}", calls.errors());
+    let created = servers.iter_mut().map(|server| {
         let books = server.stop().expect("an end");
-        assert_eq!((books.failed, books.out_of_call), (0, 0), "{books:?}");
-        created.push(books.created);
-    }
-    assert_eq!(created, [30, 10, 20]);
-    siplb.stop().expect("an ordinary end");
+        assert_eq!(
+            (books.failed, books.out_of_call),
+            (0, 0),
+            "{strategy:?}: {books:?}"
+        );
+        books.created
+    });
+    created.collect()
 }
