@@ -20,6 +20,11 @@ use crate::{
 
 /// Most parameters of credentials that are looked at for the user name.
 const MAX_PARAMETERS: usize = 32;
+/// New transactions of a call that was counted that are not counted again: answers to a challenge, to the one of another proxy, and to
+/// that of a nonce that had become stale. Whoever goes on with the same Call-ID opens calls like anybody else.
+const MAX_RETRIES: u16 = 3;
+/// Turns the key of a call into that of its retries.
+const RETRIES: u64 = 0x5265_7472_6965_7321;
 /// Pinned for a call that goes on without a backend: to a client.
 const NO_BACKEND: BackendIndex = BackendIndex(u16::MAX);
 
@@ -75,6 +80,19 @@ impl<'m> Remembered<'m> {
         self.memory.pins.get(self.call, self.now_ns)
     }
 
+    /// True when a new transaction of a call that has been counted is not one too many of them.
+    fn takes_retry(&mut self) -> bool {
+        let pins = &mut self.memory.pins;
+        let key = self.call ^ RETRIES;
+        let before = match pins.get(key, self.now_ns) {
+            Some(Pinned::Refused(retries)) => retries,
+            _ => 0,
+        };
+        let retries = Pinned::Refused(before.saturating_add(1));
+        pins.put(key, Of::Invite, retries, self.lifetime, self.now_ns);
+        before < MAX_RETRIES
+    }
+
     fn pin_transaction(&mut self, pinned: Pinned) {
         let of = match self.lifetime {
             Lifetime::Ringing => Of::Invite,
@@ -114,7 +132,8 @@ impl<'a> Request<'a> {
             Some(Pinned::Backend(_)) => return Ok(next_hop),
             None => {}
         }
-        if !matches!(known.of_call(), Some(Pinned::Backend(_))) {
+        let is_known = matches!(known.of_call(), Some(Pinned::Backend(_)));
+        if !(is_known && known.takes_retry()) {
             self.take_place(&[self.of_source().map(|limit| &**limit)], &mut known)?;
         }
         let pinned = Pinned::Backend(next_hop.backend.unwrap_or(NO_BACKEND));
@@ -176,11 +195,12 @@ impl<'a> Request<'a> {
             }
             _ => None,
         };
+        let is_known = matches!(call, Some(Pinned::Backend(_)));
         let is_new_call =
-            self.opens_call() && before.is_none() && !matches!(call, Some(Pinned::Backend(_)));
+            self.opens_call() && before.is_none() && !(is_known && known.takes_retry());
         let next_hop = match again {
-            Some((index, address)) => to_pool(index, address),
-            None => {
+            Some((index, address)) if !is_new_call => to_pool(index, address),
+            _ => {
                 let slot = || pool.slot(key.as_ref().unwrap_or(&call_id));
                 let picked = match strategy {
                     Strategy::First => pool.first(),

@@ -408,6 +408,34 @@ fn calls_above_the_limit_are_refused_and_counted_once() {
     assert_eq!(counts(&node), (3, 2));
 }
 
+/// A Call-ID that is used again and again is no way around a limit.
+#[test]
+fn answers_to_challenges_are_free_and_no_more() {
+    let rest = "limits: { cps: 2, silence_after: 0 }";
+    let mut node = Node::new("", rest);
+    use Outcome::{CpsBreached as No, RequestToPool as Yes};
+    let nth = |number: u32| call(1).replace("z9hG4bK", &format!("z9hG4bK{number}x"));
+    let mut got = Vec::new();
+    for number in 0..8 {
+        got.push(outcome(&mut node, CLIENT, &nth(number)));
+        // Each retransmission meets the same.
+        assert_eq!(outcome(&mut node, CLIENT, &nth(number)), got[got.len() - 1]);
+    }
+    assert_eq!(got, [Yes, Yes, Yes, Yes, Yes, No, No, No]);
+    assert_eq!(
+        (node.calls.node.accepted(), node.calls.node.breached()),
+        (2, 3)
+    );
+    // The same for what a flow token leads.
+    let mut node = Node::new("", rest);
+    let route = node.edge.send(CLIENT, call(9)).header("Record-Route");
+    let led = |number: u32| nth(number).replace("Contact:", &format!("Route: {route}\r\nContact:"));
+    let got = (0..7).map(|number| outcome(&mut node, CLIENT, &led(number)));
+    let got = got.collect::<Vec<_>>();
+    assert_eq!(got[..4], [Outcome::RequestToBackend; 4]);
+    assert_eq!(got[4..], [No; 3]);
+}
+
 #[test]
 fn no_sliding_second_has_more_calls_than_allowed() {
     let mut node = Node::new("", "limits: { cps: 100, silence_after: 0 }");
