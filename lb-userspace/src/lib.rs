@@ -18,6 +18,7 @@ pub mod forward;
 #[cfg(feature = "node")]
 pub mod kernel_socket;
 pub mod limit;
+pub mod names;
 pub mod nat;
 #[cfg(feature = "node")]
 pub mod node;
