@@ -56,6 +56,8 @@ pub struct Config {
     pub nat: Nat,
     /// Calls per second.
     pub limits: Limits,
+    /// Calls that backends make.
+    pub outbound: Outbound,
     /// Control socket.
     pub control: Control,
     /// Statistics.
@@ -161,8 +163,8 @@ pub struct Listener {
     pub name: String,
     /// `address`, required, and `port`, default 5060.
     pub address: SocketAddr,
-    /// `nat`: `detect`, the indicators of far-end NAT that are looked for, and `fix`, what is done when one matches;
-    /// default none.
+    /// `nat`: `detect`, the indicators of far-end NAT that are looked for, and what is done when one matches: `fix`, and
+    /// `max_expires`, 1 s to 24 h, how long a registration lasts at the most as far as the client is told; default none.
     pub nat: nat::Policy,
     /// `validate`: what becomes of requests from outside that are not well-formed; default off. Either a mode alone,
     /// with all checks, or `mode` and `checks`.
@@ -180,6 +182,67 @@ pub struct PoolConfig {
     pub backends: Vec<BackendConfig>,
     /// `health`: probes; default none.
     pub health: Option<HealthConfig>,
+    /// `registration`, default `path`: how phones that register with this pool stay reachable. Either a mode alone, or `mode`
+    /// and `supported_path`.
+    pub registration: Registration,
+}
+
+/// `pools[].registration`: how phones that register stay reachable through us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registration {
+    /// `path`: a Path of ours (RFC 3327) leads to the phone.
+    Path {
+        /// `supported_path`, default true: what a phone registers says `Supported: path`, without which many registrars
+        /// refuse a Path.
+        supported_path: bool,
+    },
+    /// `contact`: the Contact becomes an address of ours, for registrars that know no Path.
+    Contact,
+    /// `off`: they are reached as their Contact says.
+    Off,
+}
+
+impl Registration {
+    /// [`Registration::Path`] as it is when nothing more is said.
+    pub const PATH: Self = Self::Path {
+        supported_path: true,
+    };
+
+    /// The name of the mode.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Path { .. } => "path",
+            Self::Contact => "contact",
+            Self::Off => "off",
+        }
+    }
+}
+
+impl Default for Registration {
+    fn default() -> Self {
+        Self::PATH
+    }
+}
+
+/// `outbound`: calls that backends make, and other requests that they send without a flow token.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outbound {
+    /// `trusted`: networks whose hosts may send requests to the outside as backends do; default none.
+    pub trusted: Vec<IpNet>,
+    /// `topology`, default `keep`: whether the outside sees the addresses of backends.
+    pub topology: Topology,
+    /// `name_servers`: who is asked for the names that requests go to; default those of `/etc/resolv.conf`.
+    pub name_servers: Vec<SocketAddr>,
+}
+
+/// `outbound.topology`: whether the outside sees the addresses of backends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Topology {
+    /// `keep`: header fields of backends stay as they are.
+    #[default]
+    Keep,
+    /// `hide`: their Via, Record-Route and Contact are replaced by what only we can read.
+    Hide,
 }
 
 /// `pools[].health`: how the backends of a pool are probed.

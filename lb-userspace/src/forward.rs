@@ -1,11 +1,16 @@
 //! The decision: datagram and table in, [`Verdict`] and edits out. Opens no socket, reads no clock, allocates nothing.
 
+mod attempts;
 mod distribute;
 mod edits;
 mod keepalive;
 mod memory;
+mod next_hop;
+mod outbound;
 mod outcome;
+mod own_contact;
 mod own_routes;
+mod registration;
 mod reply;
 mod request;
 mod response;
@@ -16,6 +21,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod text;
+mod topology;
 mod trace;
 
 pub use edits::{Edits, EditsFull};
@@ -26,9 +32,14 @@ pub use table::{Listener, ListenerIndex, RouteRule, Table, Texts};
 pub(crate) use text::Text;
 pub use trace::{Choice, NatTrace, ResponseTrace, RouteOwner, RouteValue, Trace};
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
-use crate::{balance::BackendIndex, nat, sip, validate::Reason};
+use crate::{
+    balance::BackendIndex,
+    names::{Names, OwnedQuestion},
+    nat, sip,
+    validate::Reason,
+};
 
 /// One UDP datagram as it arrived.
 #[derive(Clone, Copy, Debug)]
@@ -56,8 +67,14 @@ pub struct Scratch {
     /// The time, in nanoseconds on a clock that never goes back and is the same for all workers. The worker sets it
     /// once a batch.
     pub now_ns: u64,
+    /// What is known of names that requests go to. The worker sets it once a batch.
+    pub names: Arc<Names>,
+    /// A name that should be asked for: now, when the verdict is [`Action::AwaitName`], or again.
+    pub question: Option<OwnedQuestion>,
     /// What was read to find a NAT.
     nat: nat::Notes,
+    /// What goes along hidden.
+    hidden: topology::HiddenRequest,
 }
 
 impl Scratch {
@@ -69,11 +86,15 @@ impl Scratch {
             invalid: None,
             memory: Memory::default(),
             now_ns: 0,
+            names: Arc::default(),
+            question: None,
             nat: nat::Notes::default(),
+            hidden: topology::HiddenRequest::EMPTY,
         }
     }
 
     fn clear(&mut self) {
+        self.question = None;
         self.edits.clear();
         self.reply.clear();
         self.invalid = None;
@@ -97,13 +118,15 @@ pub struct Verdict {
     pub nat: nat::Decision,
 }
 
-/// What to do with a datagram. Whatever is sent leaves from the listener that the datagram arrived at.
+/// What to do with a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Send the payload with [`Scratch::edits`] applied.
     Forward {
         /// Next hop on the SIP level.
         to: SocketAddr,
+        /// The listener that it leaves from: mostly the one that the datagram arrived at.
+        from: ListenerIndex,
         /// The backend that was chosen or that the flow token names, when the request goes to one.
         backend: Option<BackendIndex>,
         /// An INVITE without To tag (a call set-up; retransmissions look the same).
@@ -111,12 +134,14 @@ pub enum Action {
         /// A request that its receiver has to answer: any but an ACK.
         wants_answer: bool,
     },
-    /// Send [`Scratch::reply`] back to the address that the datagram came from.
+    /// Send [`Scratch::reply`] back to the address that the datagram came from, from the listener that it arrived at.
     Reply {
         /// That address. The port is the source port, but for a SIP request whose top Via has no `rport`: its reply goes
         /// to the port of sent-by (RFC 3261 §18.2.2), where a client that sends from another port listens.
         to: SocketAddr,
     },
+    /// Send nothing yet: ask for [`Scratch::question`], and decide again when the answer is there.
+    AwaitName,
     /// Send nothing: the datagram is not wanted.
     Drop,
     /// Send nothing: the datagram was for us and is dealt with (ACK to our own reply).
@@ -126,8 +151,9 @@ pub enum Action {
 impl Verdict {
     /// The verdict of an outcome that sends nothing.
     fn without_sending(outcome: Outcome) -> Self {
-        let action = match outcome.class() {
-            OutcomeClass::Absorb => Action::Absorb,
+        let action = match (outcome, outcome.class()) {
+            (Outcome::AwaitsName, _) => Action::AwaitName,
+            (_, OutcomeClass::Absorb) => Action::Absorb,
             _ => Action::Drop,
         };
         Self {

@@ -9,7 +9,6 @@ mod alias;
 mod contacts;
 mod detect;
 mod fix;
-mod parameters;
 mod private;
 #[cfg(test)]
 mod tests;
@@ -171,6 +170,9 @@ pub struct Policy {
     pub detect: Indicators,
     /// What is done then.
     pub fix: Fixes,
+    /// Seconds for which a registration is granted at the most, as far as the client is told: so that it comes again
+    /// before its pinhole closes. The registrar keeps its own.
+    pub max_expires: Option<u32>,
 }
 
 /// What was found in one message, and what was changed.

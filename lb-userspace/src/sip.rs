@@ -15,6 +15,7 @@ mod sdp;
 mod span;
 mod start_line;
 mod uri;
+mod uri_parameters;
 mod via;
 
 pub use fault::Fault;
@@ -34,3 +35,5 @@ pub use via::{Parameter, Via};
 pub(crate) use chars::{
     find_either, is_token, parse_ip, parse_number, skip_lws, skip_quoted, skip_while,
 };
+pub(crate) use headers::fields_named;
+pub(crate) use uri_parameters::find_uri_parameter;

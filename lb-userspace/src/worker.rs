@@ -4,6 +4,9 @@
 //! one through [`forward`], and sends what it says. Without work it sleeps in `poll`. Tables are looked at anew between
 //! batches; nothing in a turn allocates, locks or logs, and time is read once.
 
+mod waiting;
+mod way_out;
+
 use std::{
     net::SocketAddr,
     os::fd::AsFd,
@@ -18,14 +21,19 @@ use arc_swap::{ArcSwap, Cache};
 use crossbeam_utils::CachePadded;
 use lb_common::decode::{Decoded, Udp, decode};
 
+use self::way_out::{Message, WayOut};
 use crate::{
     afxdp::{Receiver, Sender, TxPool, frame, program::Gates},
-    control::next_hops::{Miss, NextHop, NextHops},
+    control::{
+        next_hops::{Miss, NextHop, NextHops},
+        resolver::Asker,
+    },
     forward::{
         Action, Datagram, Edits, Listener, ListenerIndex, Memory, Outcome, Scratch, Table, Verdict,
         forward,
     },
     kernel_socket::KernelSocket,
+    names::Names,
     stats::{Counter, WorkerStats},
     sys::{
         mmsg::ReceiveBatch,
@@ -44,6 +52,8 @@ const GAUGES_EVERY_NS: u64 = 100_000_000;
 const SWEEP_PARTS: usize = 16;
 /// Turns without work after which a worker that has to stop is done.
 const QUIET_TURNS: u32 = 2;
+/// The same while datagrams wait for the name servers.
+const IDLE_WITH_WAITING: Duration = Duration::from_millis(1);
 /// Longest time that a worker which has to stop goes on emptying its queues.
 const DRAIN_NS: u64 = 1_000_000_000;
 
@@ -90,6 +100,14 @@ pub struct Transmit {
     pub next_hops: Arc<ArcSwap<NextHops>>,
 }
 
+/// What is known of names, and who finds out more.
+pub struct NameService {
+    /// Answers so far.
+    pub names: Arc<ArcSwap<Names>>,
+    /// Where to ask.
+    pub asker: Asker,
+}
+
 /// Everything that one worker owns.
 pub struct Worker {
     /// What to forward by.
@@ -108,6 +126,8 @@ pub struct Worker {
     pub stale_after: Duration,
     /// How many transactions and calls it remembers.
     pub pins: usize,
+    /// Where requests to names go.
+    pub names: NameService,
 }
 
 /// Counters of one batch, written to the statistics at its end.
@@ -129,6 +149,7 @@ impl Worker {
             shared,
             stale_after,
             pins,
+            names,
         } = self;
         let mut tables = Cache::new(table);
         let mut poll = PollSet::default();
@@ -143,7 +164,8 @@ impl Worker {
         let mut scratch = Scratch::new();
         scratch.memory = Memory::new(pins);
         let mut pin_counts = vec![0; stats.backends()];
-        let mut way_out = WayOut::new(transmit, sockets, stats);
+        let mut way_out = WayOut::new(transmit, sockets, stats, names.asker);
+        let mut names = Cache::new(names.names);
 
         let beat = |ports: &[Port], now: u64| {
             shared.heartbeat_ns.store(now, Ordering::Relaxed);
@@ -171,6 +193,14 @@ impl Worker {
             way_out.begin();
 
             let mut work = 0;
+            let newest = names.load();
+            let has_new_names = !Arc::ptr_eq(newest, &scratch.names);
+            if has_new_names {
+                scratch.names = Arc::clone(newest);
+            }
+            if has_new_names || way_out.waiting.is_due(now) {
+                work += retry_waiting(table, &mut scratch, &mut way_out);
+            }
             for port in &mut ports {
                 work += drain_rx_ring(port, table, &mut scratch, &mut way_out);
             }
@@ -221,18 +251,39 @@ impl Worker {
                     break;
                 }
             }
-            let patience = if stop_by.is_some() {
-                Duration::from_millis(2)
-            } else {
-                IDLE
+            let patience = match () {
+                () if stop_by.is_some() => Duration::from_millis(2),
+                () if !way_out.waiting.is_empty() => IDLE_WITH_WAITING,
+                () => IDLE,
             };
             // An error here (no memory) leaves nothing ready, and the next turn tries again.
             if wait_readable(&mut poll, patience).is_err() {
                 poll.clear_ready();
             }
         }
+        let given_up = way_out.waiting.give_up();
+        way_out.stats.outcomes(Outcome::AwaitsName, given_up);
         way_out.write_gauges(&mut ports);
     }
+}
+
+/// Decides anew on what waits for the name servers, and returns the number of datagrams.
+fn retry_waiting(table: &Table, scratch: &mut Scratch, way_out: &mut WayOut) -> usize {
+    let mut waiting = std::mem::take(&mut way_out.waiting);
+    let mut count = 0;
+    let given_up = waiting.retry(scratch.now_ns, |datagram| {
+        count += 1;
+        let verdict = forward(table, datagram, scratch);
+        let waits = verdict.action == Action::AwaitName;
+        match waits {
+            true => way_out.count(table, &verdict, datagram, scratch),
+            false => send_verdict_by_kernel(table, datagram, &verdict, scratch, way_out),
+        }
+        waits
+    });
+    way_out.waiting = waiting;
+    way_out.stats.outcomes(Outcome::AwaitsName, given_up);
+    count
 }
 
 /// Handles one batch of an RX ring and returns the number of frames.
@@ -285,25 +336,19 @@ fn handle_frame(
         listener,
     };
     let verdict = forward(table, &datagram, scratch);
-    way_out.count(&verdict, scratch);
-    way_out.count_response(table, &verdict, &datagram);
+    way_out.count(table, &verdict, &datagram, scratch);
     match verdict.action {
-        Action::Forward {
-            to,
-            backend,
-            initial_invite,
-            wants_answer,
-        } => {
-            way_out.count_backend(backend, initial_invite, wants_answer);
+        Action::Forward { to, from, .. } => {
+            let leaves_from = table.listeners.get(usize::from(from.0));
             let leaving = frame::Ends {
-                source: ends.destination,
+                source: leaves_from.map_or(ends.destination, |listener| listener.address),
                 destination: to,
             };
             let message = Message::Edited {
                 payload,
                 edits: &scratch.edits,
             };
-            way_out.send(listener, leaving, message, Some((udp, &ends)));
+            way_out.send(from, leaving, message, Some((udp, &ends)));
         }
         Action::Reply { .. } if !frame::checksum_is_right(udp, &ends, payload) => {
             // A new message would get a right checksum whatever it was made from.
@@ -316,6 +361,12 @@ fn handle_frame(
             };
             way_out.send(listener, leaving, Message::New(&scratch.reply), None);
         }
+        Action::AwaitName if !frame::checksum_is_right(udp, &ends, payload) => {
+            // As for a reply: it leaves with a checksum of the kernel's.
+            way_out.stats.add(Counter::BadUdpChecksum, 1);
+            way_out.stats.outcome(Outcome::AwaitsName);
+        }
+        Action::AwaitName => way_out.wait(&datagram, scratch.now_ns),
         Action::Drop | Action::Absorb => {}
     }
 }
@@ -344,32 +395,34 @@ fn drain_kernel_socket(
             listener: index,
         };
         let verdict = forward(table, &datagram, scratch);
-        way_out.count(&verdict, scratch);
-        way_out.count_response(table, &verdict, &datagram);
-        match verdict.action {
-            Action::Forward {
-                to,
-                backend,
-                initial_invite,
-                wants_answer,
-            } => {
-                way_out.count_backend(backend, initial_invite, wants_answer);
-                way_out.send_by_kernel(
-                    index,
-                    to,
-                    &Message::Edited {
-                        payload,
-                        edits: &scratch.edits,
-                    },
-                );
-            }
-            Action::Reply { to } => {
-                way_out.send_by_kernel(index, to, &Message::New(&scratch.reply))
-            }
-            Action::Drop | Action::Absorb => {}
-        }
+        send_verdict_by_kernel(table, &datagram, &verdict, scratch, way_out);
     }
     count
+}
+
+/// Counts what was decided on a datagram, and does it with the kernel's help.
+fn send_verdict_by_kernel(
+    table: &Table,
+    datagram: &Datagram<'_>,
+    verdict: &Verdict,
+    scratch: &Scratch,
+    way_out: &mut WayOut,
+) {
+    way_out.count(table, verdict, datagram, scratch);
+    match verdict.action {
+        Action::Forward { to, from, .. } => {
+            let message = Message::Edited {
+                payload: datagram.payload,
+                edits: &scratch.edits,
+            };
+            way_out.send_by_kernel(from, to, &message);
+        }
+        Action::Reply { to } => {
+            way_out.send_by_kernel(datagram.listener, to, &Message::New(&scratch.reply));
+        }
+        Action::AwaitName => way_out.wait(datagram, scratch.now_ns),
+        Action::Drop | Action::Absorb => {}
+    }
 }
 
 /// The listener that a datagram was sent to. There are few: a scan is faster than a hash.
@@ -378,276 +431,4 @@ fn find_listener(listeners: &[Listener], destination: SocketAddr) -> Option<List
         .iter()
         .position(|listener| listener.address == destination)?;
     Some(ListenerIndex(index as u16))
-}
-
-/// What is to be sent.
-enum Message<'a> {
-    /// What arrived, changed.
-    Edited { payload: &'a [u8], edits: &'a Edits },
-    /// Made by us.
-    New(&'a [u8]),
-}
-
-impl Message<'_> {
-    fn len(&self) -> usize {
-        match self {
-            Self::Edited { payload, edits } => edits.output_len(payload.len()),
-            Self::New(bytes) => bytes.len(),
-        }
-    }
-
-    /// Writes the message to the start of `memory`; `None` when there is not enough of it.
-    fn write(&self, memory: &mut [u8]) -> Option<usize> {
-        match self {
-            Self::Edited { payload, edits } => edits.apply(payload, memory),
-            Self::New(bytes) => {
-                memory.get_mut(..bytes.len())?.copy_from_slice(bytes);
-                Some(bytes.len())
-            }
-        }
-    }
-}
-
-/// The sending side of a worker.
-struct WayOut {
-    pool: Option<TxPool>,
-    senders: Vec<Option<Sender>>,
-    next_hops: Option<Cache<Arc<ArcSwap<NextHops>>, Arc<NextHops>>>,
-    sockets: Vec<KernelSocket>,
-    stats: WorkerStats,
-    identification: u16,
-}
-
-impl WayOut {
-    fn new(transmit: Option<Transmit>, sockets: Vec<KernelSocket>, stats: WorkerStats) -> Self {
-        let (pool, senders, next_hops) = match transmit {
-            Some(transmit) => (
-                Some(transmit.pool),
-                transmit.senders,
-                Some(Cache::new(transmit.next_hops)),
-            ),
-            None => (None, Vec::new(), None),
-        };
-        // Workers start apart from each other, so that what two of them send to one host has different numbers for longer.
-        let identification = monotonic_ns() as u16;
-        Self {
-            pool,
-            senders,
-            next_hops,
-            sockets,
-            stats,
-            identification,
-        }
-    }
-
-    /// Looks for a new snapshot of the next hops.
-    fn begin(&mut self) {
-        if let Some(next_hops) = &mut self.next_hops {
-            next_hops.load();
-        }
-    }
-
-    fn count(&self, verdict: &Verdict, scratch: &Scratch) {
-        self.stats.outcome(verdict.outcome);
-        self.stats.nat(verdict.nat);
-        if let Some(reason) = scratch.invalid {
-            self.stats.invalid(reason);
-        }
-    }
-
-    fn count_response(&self, table: &Table, verdict: &Verdict, datagram: &Datagram<'_>) {
-        if verdict.outcome == Outcome::Response
-            && let Some(backend) = table.backend_at(datagram.source)
-        {
-            self.stats.backend_response(backend);
-        }
-    }
-
-    fn count_backend(
-        &self,
-        backend: Option<crate::balance::BackendIndex>,
-        initial_invite: bool,
-        wants_answer: bool,
-    ) {
-        if let Some(backend) = backend {
-            self.stats.backend_request(backend, wants_answer);
-            if initial_invite {
-                self.stats.backend_invite(backend);
-            }
-        }
-    }
-
-    /// Sends by AF_XDP where it can, else by the kernel. `arrival` is what the message was made from, if it arrived.
-    fn send(
-        &mut self,
-        listener: ListenerIndex,
-        ends: frame::Ends,
-        message: Message<'_>,
-        arrival: Option<(&Udp, &frame::Ends)>,
-    ) {
-        if self.send_by_af_xdp(&ends, &message, arrival).is_none() {
-            self.send_by_kernel(listener, ends.destination, &message);
-        }
-    }
-
-    /// `None`: the kernel has to do it, and the reason has been counted.
-    fn send_by_af_xdp(
-        &mut self,
-        ends: &frame::Ends,
-        message: &Message<'_>,
-        arrival: Option<(&Udp, &frame::Ends)>,
-    ) -> Option<()> {
-        let hop = self.next_hop(ends)?;
-        let is_ipv4 = ends.source.is_ipv4();
-        let message_len = message.len();
-        if frame::packet_len(is_ipv4, message_len) > usize::from(hop.mtu) {
-            self.stats.add(Counter::LargerThanMtu, 1);
-            return None;
-        }
-        let Some(sender) = self
-            .senders
-            .get_mut(usize::from(hop.port))
-            .and_then(Option::as_mut)
-        else {
-            self.stats.add(Counter::NextHopOtherInterface, 1);
-            return None;
-        };
-        let pool = self.pool.as_mut()?;
-        let Some(mut chunk) = pool.take() else {
-            self.stats.add(Counter::TxNoChunk, 1);
-            return None;
-        };
-        let headers_len = frame::headers_len(&hop, is_ipv4);
-        let memory = pool.memory(&mut chunk);
-        let Some(written) = memory
-            .get_mut(headers_len..)
-            .and_then(|memory| message.write(memory))
-        else {
-            // The way's MTU is larger than a chunk of ours.
-            pool.give_back(chunk);
-            self.stats.add(Counter::LargerThanMtu, 1);
-            return None;
-        };
-        let frame_len = headers_len + written;
-        let checksum = match (message, arrival) {
-            (Message::Edited { payload, edits }, Some((udp, arrived))) => {
-                let difference = edits.checksum_difference(payload);
-                frame::updated_checksum(udp, arrived, ends, written, difference)
-            }
-            _ => frame::new_checksum(ends, &memory[headers_len..frame_len]),
-        };
-        self.identification = self.identification.wrapping_add(1);
-        frame::write_headers(
-            &mut memory[..frame_len],
-            &hop,
-            ends,
-            checksum,
-            self.identification,
-        );
-        pool.set_len(&mut chunk, frame_len);
-        match sender.enqueue(chunk) {
-            Ok(()) => {
-                self.stats.add(Counter::TxAfXdpBytes, frame_len as u64);
-                Some(())
-            }
-            Err(chunk) => {
-                pool.give_back(chunk);
-                self.stats.add(Counter::TxRingFull, 1);
-                // Lost as on a full wire; the kernel would queue it behind the same device.
-                Some(())
-            }
-        }
-    }
-
-    fn next_hop(&mut self, ends: &frame::Ends) -> Option<NextHop> {
-        if ends.source.is_ipv4() != ends.destination.is_ipv4() {
-            // The configuration keeps families apart; a forged token cannot pass its MAC. The kernel refuses and counts.
-            return None;
-        }
-        let counter = match self
-            .next_hops
-            .as_mut()?
-            .load()
-            .lookup(ends.destination.ip())
-        {
-            Ok(hop) => return Some(hop),
-            Err(Miss::NoRoute) => Counter::NextHopNoRoute,
-            Err(Miss::NoNeighbour) => Counter::NextHopNoNeighbour,
-            Err(Miss::OtherInterface) => Counter::NextHopOtherInterface,
-            Err(Miss::Local) => Counter::NextHopLocal,
-        };
-        self.stats.add(counter, 1);
-        None
-    }
-
-    fn send_by_kernel(&mut self, listener: ListenerIndex, to: SocketAddr, message: &Message<'_>) {
-        if let Some(socket) = self.sockets.get_mut(usize::from(listener.0)) {
-            socket.send(to, message.len(), &self.stats, |memory| {
-                message.write(memory)
-            });
-        }
-    }
-
-    /// Makes everything that was queued in this turn leave.
-    fn flush(&mut self) {
-        if let Some(pool) = &mut self.pool {
-            for sender in self.senders.iter_mut().flatten() {
-                let flushed = sender.flush(pool);
-                self.stats.add(Counter::TxAfXdp, flushed.queued);
-                self.stats.add(Counter::TxRingFull, flushed.ring_full);
-                self.stats.add(Counter::TxKick, flushed.kicks);
-                self.stats.add(Counter::TxKickAgain, flushed.again);
-            }
-        }
-        for socket in &mut self.sockets {
-            socket.flush(&self.stats);
-        }
-    }
-
-    /// Writes where the chunks are, and what the sockets themselves count.
-    fn write_gauges(&mut self, ports: &mut [Port]) {
-        let Some(pool) = &mut self.pool else { return };
-        let (mut fill, mut rx) = (0, 0);
-        let mut sums = [0u64; 6];
-        for port in ports {
-            let chunks = port.receiver.chunks();
-            fill += u64::from(chunks.0);
-            rx += u64::from(chunks.1);
-            if let Ok(statistics) = port.receiver.statistics() {
-                let values = [
-                    statistics.rx_dropped(),
-                    statistics.rx_ring_full(),
-                    statistics.rx_fill_ring_empty_descs(),
-                    statistics.tx_ring_empty_descs(),
-                    statistics.rx_invalid_descs(),
-                    statistics.tx_invalid_descs(),
-                ];
-                sums.iter_mut()
-                    .zip(values)
-                    .for_each(|(sum, value)| *sum += value);
-            }
-        }
-        let tx: u64 = self
-            .senders
-            .iter()
-            .flatten()
-            .map(|sender| u64::from(sender.chunks()))
-            .sum();
-        let levels = [
-            (Counter::FramesTotal, u64::from(pool.total())),
-            (Counter::FramesFree, pool.free() as u64),
-            (Counter::FramesInFill, fill),
-            (Counter::FramesInRx, rx),
-            (Counter::FramesInTx, tx),
-            (Counter::XskRxDropped, sums[0]),
-            (Counter::XskRxRingFull, sums[1]),
-            (Counter::XskFillRingEmpty, sums[2]),
-            (Counter::XskTxRingEmpty, sums[3]),
-            (Counter::XskRxInvalid, sums[4]),
-            (Counter::XskTxInvalid, sums[5]),
-        ];
-        for (counter, value) in levels {
-            self.stats.set(counter, value);
-        }
-    }
 }

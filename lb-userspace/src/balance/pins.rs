@@ -28,6 +28,8 @@ pub enum Pinned {
     Backend(BackendIndex),
     /// It is refused; the number says why, to whoever put it there.
     Refused(u16),
+    /// It goes to one of several addresses; the number says which, to whoever put it there.
+    Tried(u16),
 }
 
 /// What a pin is of.
@@ -66,10 +68,18 @@ struct Pin {
     key: u64,
     /// When it is over, in ticks.
     until: u32,
-    /// Backend, or why it was refused.
+    /// Backend, or what the number of another [`Pinned`] is.
     value: u16,
-    is_refused: bool,
+    kind: Kind,
     is_counted: bool,
+}
+
+/// Which [`Pinned`] a pin is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Backend,
+    Refused,
+    Tried,
 }
 
 impl Pin {
@@ -77,14 +87,15 @@ impl Pin {
         key: 0,
         until: 0,
         value: 0,
-        is_refused: false,
+        kind: Kind::Backend,
         is_counted: false,
     };
 
     fn pinned(&self) -> Pinned {
-        match self.is_refused {
-            true => Pinned::Refused(self.value),
-            false => Pinned::Backend(BackendIndex(self.value)),
+        match self.kind {
+            Kind::Backend => Pinned::Backend(BackendIndex(self.value)),
+            Kind::Refused => Pinned::Refused(self.value),
+            Kind::Tried => Pinned::Tried(self.value),
         }
     }
 }
@@ -134,15 +145,16 @@ impl Pins {
     /// Decides for a key. Where all its places are taken, the pin goes that is over first.
     #[inline]
     pub fn put(&mut self, key: u64, of: Of, pinned: Pinned, lifetime: Lifetime, now_ns: u64) {
-        let (value, is_refused) = match pinned {
-            Pinned::Backend(backend) => (backend.0, false),
-            Pinned::Refused(reason) => (reason, true),
+        let (value, kind) = match pinned {
+            Pinned::Backend(backend) => (backend.0, Kind::Backend),
+            Pinned::Refused(reason) => (reason, Kind::Refused),
+            Pinned::Tried(which) => (which, Kind::Tried),
         };
         let pin = Pin {
             key: nonzero(key),
             until: tick(now_ns).saturating_add(lifetime.ticks()),
             value,
-            is_refused,
+            kind,
             is_counted: of == Of::Something,
         };
         let Set(ways) = self.set(key);

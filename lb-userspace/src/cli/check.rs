@@ -16,7 +16,8 @@ use super::{
 use crate::{
     balance::{SLOTS, Strategy},
     config::{
-        self, Config, DEFAULT_PATH, Limits, Mode, OnBreach, RouteConfig, WantedAttach, ZeroCopy,
+        self, Config, DEFAULT_PATH, Limits, Mode, OnBreach, Outbound, RouteConfig, Topology,
+        WantedAttach, ZeroCopy,
     },
     control::{Request, client},
     forward::Table,
@@ -67,6 +68,7 @@ struct Meaning {
     pools: Vec<PoolMeaning>,
     routes: Vec<RouteMeaning>,
     limits: LimitsMeaning,
+    outbound: OutboundMeaning,
     /// Networks that are private besides those that always are.
     nat_private: Vec<String>,
     datapath: DatapathMeaning,
@@ -89,6 +91,17 @@ struct ListenerMeaning {
 struct NatMeaning {
     detect: Vec<&'static str>,
     fix: Vec<&'static str>,
+    /// Seconds; `null` for as long as the registrar says.
+    max_expires_s: Option<u32>,
+}
+
+#[derive(Debug, Serialize)]
+struct OutboundMeaning {
+    trusted: Vec<String>,
+    /// `keep` or `hide`.
+    topology: &'static str,
+    /// None: those of /etc/resolv.conf.
+    name_servers: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -104,6 +117,8 @@ struct PoolMeaning {
     user_only: bool,
     /// Any node picks the same backend for a message, whatever it has seen before.
     exact_across_nodes: bool,
+    /// `path`, `contact` or `off`.
+    registration: &'static str,
     health: Option<HealthMeaning>,
     backends: Vec<BackendMeaning>,
 }
@@ -213,6 +228,7 @@ impl Meaning {
                 strategy: text.strategy.name(),
                 user_only: text.strategy != text.strategy.with_user_only(false),
                 exact_across_nodes: text.strategy.is_exact_across_nodes(),
+                registration: text.registration.name(),
                 health: text.health.map(|health| HealthMeaning {
                     interval_ms: health.interval.as_millis() as u64,
                     timeout_ms: health.timeout.as_millis() as u64,
@@ -244,6 +260,7 @@ impl Meaning {
             pools: pools.collect(),
             routes: routes.collect(),
             limits: LimitsMeaning::new(&config.limits),
+            outbound: OutboundMeaning::new(&config.outbound),
             nat_private: nat_private.collect(),
             datapath: DatapathMeaning {
                 mode: match datapath.mode {
@@ -310,6 +327,11 @@ impl Meaning {
                 ),
                 None => "  not probed: all backends count as healthy\n".to_owned(),
             };
+            text += match pool.registration {
+                "path" => "  phones that register are reached by a Path of ours\n",
+                "contact" => "  phones that register are reached by a Contact of ours\n",
+                _ => "  phones that register are reached as their Contact says\n",
+            };
         }
 
         text += &heading("Routes (requests without a flow token; the first rule that matches)");
@@ -317,6 +339,8 @@ impl Meaning {
 
         text += &nat(self, &heading("Far-end NAT"));
         text += &self.limits.text(&heading("Calls per second"));
+        text += &heading("Outbound (requests of backends without a flow token)");
+        text += &self.outbound.grid().render("  ");
 
         text += &heading("Datapath");
         text += &datapath(config).render("  ");
@@ -405,21 +429,61 @@ impl LimitsMeaning {
     }
 }
 
+impl OutboundMeaning {
+    fn new(outbound: &Outbound) -> Self {
+        let servers = outbound.name_servers.iter();
+        Self {
+            trusted: outbound.trusted.iter().map(ToString::to_string).collect(),
+            topology: match outbound.topology {
+                Topology::Keep => "keep",
+                Topology::Hide => "hide",
+            },
+            name_servers: servers.map(ToString::to_string).collect(),
+        }
+    }
+
+    fn grid(&self) -> Grid {
+        let mut grid = Grid::new(&[Align::Left, Align::Left]);
+        let trusted = match self.trusted.as_slice() {
+            [] => "nobody else".to_owned(),
+            trusted => trusted.join(", "),
+        };
+        grid.row(["trusted as well", &trusted]);
+        let topology = match self.topology {
+            "hide" => "hide: the outside sees no address of theirs",
+            _ => "keep: the outside sees their Via, Record-Route and Contact",
+        };
+        grid.row(["topology", topology]);
+        let servers = match self.name_servers.as_slice() {
+            [] => "those of /etc/resolv.conf".to_owned(),
+            servers => servers.join(", "),
+        };
+        grid.row(["name servers", &servers]);
+        grid
+    }
+}
+
 impl NatMeaning {
     fn new(policy: Policy) -> Self {
         Self {
             detect: policy.detect.names().collect(),
             fix: policy.fix.names().collect(),
+            max_expires_s: policy.max_expires,
         }
     }
 
     fn row(&self, grid: &mut Grid, whose: String) {
-        let (detect, fix) = match (self.detect.as_slice(), self.fix.as_slice()) {
+        let expires = self
+            .max_expires_s
+            .map(|seconds| format!("registrations of {seconds} s at most"));
+        let fixes = self.fix.iter().map(|fix| (*fix).to_owned());
+        let done = fixes.chain(expires).collect::<Vec<_>>();
+        let (detect, done) = match (self.detect.as_slice(), done.as_slice()) {
             ([], _) => ("looks for nothing".to_owned(), String::new()),
             (detect, []) => (detect.join(", "), "-> count only".to_owned()),
-            (detect, fix) => (detect.join(", "), format!("-> {}", fix.join(", "))),
+            (detect, done) => (detect.join(", "), format!("-> {}", done.join(", "))),
         };
-        grid.row([whose, detect, fix]);
+        grid.row([whose, detect, done]);
     }
 }
 

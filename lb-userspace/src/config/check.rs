@@ -3,6 +3,7 @@
 mod fields;
 mod limits;
 mod nat;
+mod outbound;
 mod routes;
 mod validate;
 
@@ -113,6 +114,7 @@ impl Checker {
         let control = self.control(&root.key("control"), text.control);
         let nat = self.nat(&root.key("nat"), text.nat);
         let limits = self.limits(&root.key("limits"), text.limits);
+        let outbound = self.outbound(&root.key("outbound"), text.outbound);
         let stats = self.stats(&root.key("stats"), text.stats);
         let (listeners, pools) = (listeners?, pools?);
         let routes = self.routes(&root.key("routes"), text.routes, &listeners, &pools);
@@ -139,6 +141,7 @@ impl Checker {
             routes: routes?,
             nat,
             limits,
+            outbound,
             control,
             stats,
         })
@@ -382,6 +385,7 @@ impl Checker {
         let name = self.fields.required(&at.key("name"), text.name, NAME, name);
         let strategy = self.strategy(at, text.strategy, text.user_only);
         let health = self.health(&at.key("health"), text.health);
+        let registration = self.registration(&at.key("registration"), text.registration);
         let at = at.key("backends");
         let example = "at least one, such as \"- { name: sw1, address: 10.0.0.11:5060 }\"";
         let entries = self
@@ -424,6 +428,7 @@ impl Checker {
             strategy: strategy.unwrap_or_default(),
             backends,
             health,
+            registration,
         }
     }
 

@@ -77,6 +77,7 @@ section!(Text {
     routes: List<Route>,
     nat: Nat,
     limits: Limits,
+    outbound: Outbound,
     control: Control,
     stats: Stats,
 });
@@ -122,6 +123,12 @@ section!(Pool {
     user_only: bool,
     backends: List<Backend>,
     health: Health,
+    registration: Value,
+});
+
+section!(Registration {
+    mode: String,
+    supported_path: bool,
 });
 
 section!(Health {
@@ -174,6 +181,13 @@ section!(Nat { private: List<String> });
 section!(NatPolicy {
     detect: List<String>,
     fix: List<String>,
+    max_expires: String,
+});
+
+section!(Outbound {
+    trusted: List<String>,
+    topology: String,
+    name_servers: List<String>,
 });
 
 section!(Control {

@@ -7,14 +7,15 @@ use siphasher::sip::SipHasher13;
 use super::{
     Memory, RouteRule, Table,
     memory::source_bytes,
-    request::{NextHop, Refusal, Request},
+    next_hop::NextHop,
+    request::{Refusal, Request},
     table::Texts,
 };
 use crate::{
     balance::{Backend, BackendIndex, Key, Lifetime, Of, Pinned, Pool, Strategy},
     config::OnBreach,
     limit::Limit,
-    sip::{Lines, Method, Name, Span, Uri, is_token, parse_ip, skip_lws, skip_quoted, skip_while},
+    sip::{Method, Span, Uri, fields_named, is_token, parse_ip, skip_lws, skip_quoted, skip_while},
     token::TransactionId,
 };
 
@@ -130,7 +131,7 @@ impl<'a> Request<'a> {
         match known.of_transaction() {
             Some(Pinned::Refused(how)) => return Err(self.refused_again(how, known.transaction)),
             Some(Pinned::Backend(_)) => return Ok(next_hop),
-            None => {}
+            Some(Pinned::Tried(_)) | None => {}
         }
         let is_known = matches!(known.of_call(), Some(Pinned::Backend(_)));
         if !(is_known && known.takes_retry()) {
@@ -165,7 +166,7 @@ impl<'a> Request<'a> {
                     if self.method == Method::Ack {
                         known.is_answered();
                     }
-                    return Ok(to_pool(index, address));
+                    return Ok(self.to_pool(index, address));
                 }
             }
             _ => {}
@@ -182,7 +183,9 @@ impl<'a> Request<'a> {
                 Strategy::First => pool.first(),
                 _ => pool.pick(key.as_ref().unwrap_or(&call_id)),
             };
-            return picked.map(of_backend).ok_or(Refusal::NO_BACKEND);
+            return picked
+                .map(|backend| self.of_backend(backend))
+                .ok_or(Refusal::NO_BACKEND);
         }
 
         // With credentials, after a 401 or 407, the call goes to the server that asked for them, which knows its nonce.
@@ -199,7 +202,7 @@ impl<'a> Request<'a> {
         let is_new_call =
             self.opens_call() && before.is_none() && !(is_known && known.takes_retry());
         let next_hop = match again {
-            Some((index, address)) if !is_new_call => to_pool(index, address),
+            Some((index, address)) if !is_new_call => self.to_pool(index, address),
             _ => {
                 let slot = || pool.slot(key.as_ref().unwrap_or(&call_id));
                 let picked = match strategy {
@@ -210,7 +213,7 @@ impl<'a> Request<'a> {
                 let picked = picked.ok_or(Refusal::NO_BACKEND)?;
                 match is_new_call {
                     true => self.admit_to(pool, rule, picked, slot, &mut known)?,
-                    false => of_backend(picked),
+                    false => self.of_backend(picked),
                 }
             }
         };
@@ -257,7 +260,15 @@ impl<'a> Request<'a> {
             backend.limit.as_deref(),
         ];
         self.take_place(&limits, known)?;
-        Ok(of_backend(backend))
+        Ok(self.of_backend(backend))
+    }
+
+    fn of_backend(&self, backend: &Backend) -> NextHop {
+        self.to_pool(backend.index, backend.address)
+    }
+
+    fn to_pool(&self, index: BackendIndex, address: SocketAddr) -> NextHop {
+        NextHop::to_pool(index, address, self.listener_index)
     }
 
     fn of_source(&self) -> Option<&Arc<Limit>> {
@@ -406,24 +417,10 @@ impl<'a> Request<'a> {
 
     /// The value of the first header field of this name that is none of those that are always read.
     fn header(&self, name: &[u8]) -> Option<Span> {
-        let fields = Lines::new(self.bytes, self.message.headers).flatten();
-        let mut others = fields.filter(|field| field.name == Name::Other);
-        let found = others.find(|field| {
-            let line = field.line.of(self.bytes);
-            line.get(..name.len())
-                .is_some_and(|start| start.eq_ignore_ascii_case(name))
-                && line[name.len()..].trim_ascii_start().first() == Some(&b':')
-        })?;
-        Some(found.value)
+        let names = [name];
+        let mut fields = fields_named(self.bytes, self.message.headers, &names);
+        fields.next().map(|field| field.value)
     }
-}
-
-fn of_backend(backend: &Backend) -> NextHop {
-    to_pool(backend.index, backend.address)
-}
-
-fn to_pool(index: BackendIndex, address: SocketAddr) -> NextHop {
-    NextHop::to_pool(index, address)
 }
 
 /// Addresses are compared as numbers, names without case.

@@ -6,7 +6,7 @@ use lb_common::checksum;
 const MAX_EDITS: usize = 14 + crate::nat::MAX_NAT_EDITS;
 /// Room for all text that is inserted into one message: 400 bytes for Via and Record-Route, 70 for each Contact, 41 for each
 /// address in SDP, and a few for lengths.
-const ARENA_LEN: usize = 2048;
+const ARENA_LEN: usize = 4096;
 
 /// An edit, or the text of one, did not fit any more, or touched bytes that another edit removes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,12 @@ struct Edit {
 impl Edit {
     fn offset(self) -> usize {
         self.offset as usize
+    }
+
+    /// Where it belongs: at one place what inserts comes before what removes.
+    #[inline(always)]
+    fn order(self) -> u64 {
+        u64::from(self.offset) << 1 | u64::from(self.removed > 0)
     }
 
     /// Offset of the first byte after what is removed.
@@ -74,7 +80,7 @@ impl Edits {
     }
 
     /// Adds an edit: replace `removed` bytes at `offset` of the payload by `inserted`. Of two edits at one place without
-    /// removal the one that came first stands first.
+    /// removal the one that came first stands first, and both before one with removal.
     ///
     /// # Errors
     ///
@@ -155,7 +161,7 @@ impl Edits {
         for sorted in 1..edits.len() {
             let edit = edits[sorted];
             let mut at = sorted;
-            while at > 0 && edits[at - 1].offset > edit.offset {
+            while at > 0 && edits[at - 1].order() > edit.order() {
                 edits[at] = edits[at - 1];
                 at -= 1;
             }
@@ -434,6 +440,18 @@ mod tests {
         let mut output = [0; 16];
         let len = edits.apply(b"012345", &mut output).unwrap();
         assert_eq!(&output[..len], b"ab012345c");
+    }
+
+    #[test]
+    fn what_inserts_comes_before_what_removes() {
+        let mut edits = Edits::new();
+        for (offset, removed, text) in [(2, 3, "-"), (2, 0, "a"), (2, 0, "b"), (5, 0, "c")] {
+            edits.push(offset, removed, text.as_bytes()).unwrap();
+        }
+        edits.finish().unwrap();
+        let mut output = [0; 16];
+        let len = edits.apply(b"012345", &mut output).unwrap();
+        assert_eq!(&output[..len], b"01ab-c5");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use super::attempts::Suspects;
 use crate::balance::{Pins, Turns};
 
 /// Sources that refusals are counted for, at most. A power of two.
@@ -20,6 +21,8 @@ pub struct Memory {
     /// Whose turn it is.
     pub(super) turns: Turns,
     sources: Box<[Refused; SOURCES]>,
+    /// Addresses outside that did not answer lately.
+    pub(super) suspects: Suspects,
 }
 
 /// How often a source was refused lately.
@@ -42,6 +45,7 @@ impl Memory {
             pins: Pins::new(pins),
             turns: Turns::default(),
             sources: Box::new([NOBODY; SOURCES]),
+            suspects: Suspects::default(),
         }
     }
 

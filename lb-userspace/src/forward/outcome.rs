@@ -61,6 +61,8 @@ outcomes! {
     RequestToBackend, "request_to_backend", Forward;
     /// A request went to the client that its flow token names.
     RequestToClient, "request_to_client", Forward;
+    /// A request of a backend or a trusted network went where its Route or Request-URI leads.
+    RequestOutbound, "request_outbound", Forward;
     /// A response with our Via went back where its request came from.
     Response, "response", Forward;
     /// CRLFCRLF, answered with CRLF (RFC 5626 §3.5.1).
@@ -77,8 +79,24 @@ outcomes! {
     ExtensionNotSupported, "extension_not_supported", Reply;
     /// The top Route is ours and its flow token is not: 403.
     BadFlowToken, "bad_flow_token", Reply;
-    /// A backend sent a request that no flow token leads anywhere: 403.
+    /// A backend sent a request for us that no token leads anywhere: 403.
     FromBackendWithoutToken, "from_backend_without_token", Reply;
+    /// A Contact of a REGISTER cannot be replaced by one of ours, for it cannot be read or is too long, or there are too many: 400.
+    ContactNotReplaced, "contact_not_replaced", Reply;
+    /// A request to the outside wants a scheme that UDP cannot serve, such as sips or tel: 416.
+    UriSchemeNotSupported, "uri_scheme_not_supported", Reply;
+    /// A request to the outside wants another transport than UDP: 502.
+    NextHopTransport, "next_hop_transport", Reply;
+    /// A request to the outside goes to an address of another IP version than the listener's: 502.
+    NextHopOtherFamily, "next_hop_other_family", Reply;
+    /// A request to the outside goes to an address that nothing is sent to: of our own, of everybody, of nobody: 403.
+    NextHopNotAllowed, "next_hop_not_allowed", Reply;
+    /// A request to the outside goes to a name that does not exist, or has no address that helps: 502.
+    NameNotFound, "name_not_found", Reply;
+    /// A request to the outside goes to a name that no name server has an answer for: 504.
+    NameNotResolved, "name_not_resolved", Reply;
+    /// A request says more of the inside than can be hidden: 500.
+    TooMuchToHide, "too_much_to_hide", Reply;
     /// No route rule matches: 404.
     NoRouteRule, "no_route_rule", Reply;
     /// The pool has no backend that takes calls: 503.
@@ -147,6 +165,9 @@ outcomes! {
     ForgedSource, "forged_source", Drop;
     /// It arrived at a listener that the table does not know (any more).
     UnknownListener, "unknown_listener", Drop;
+    /// A request waits for the name servers. Counted when it is given up: a copy of it waits already, too many others do, or no
+    /// answer came in time.
+    AwaitsName, "awaits_name", Drop;
     /// A faulty request without a Via that can be read: not even a refusal can be addressed.
     Unanswerable, "unanswerable", Drop;
     /// A faulty ACK. An ACK is never answered (RFC 3261 §17.1.1.3).
@@ -165,6 +186,8 @@ outcomes! {
     ResponseBadMac, "response_bad_mac", Drop;
     /// A response to a request of our own: nowhere to send it.
     ResponseNoSecondVia, "response_no_second_via", Drop;
+    /// A response says more of the inside than can be hidden.
+    ResponseTooMuchToHide, "response_too_much_to_hide", Drop;
     /// The changes did not fit; a bug.
     NoRoomForEdits, "no_room_for_edits", Drop;
     /// An ACK to a reply that a node of ours made itself.

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::Table;
+use super::{ListenerIndex, Table, topology::ROUTES_NAME};
 use crate::{
-    sip::{MAX_ROUTE_FIELDS, Message, NameAddr, Span, Uri},
-    token::FlowToken,
+    sip::{MAX_ROUTE_FIELDS, Message, NameAddr, Span, Uri, find_uri_parameter},
+    token::{FlowKind, FlowToken},
 };
 
 /// Most Route values of ours that are taken off one request; further ones stay and are for who gets it next.
@@ -19,8 +19,12 @@ pub(super) struct OwnRoutes {
     pub removals: [Option<Span>; MAX_ROUTE_FIELDS],
     /// Where the tokens lead.
     pub lead: Option<Lead>,
-    /// True when a Route value that is not ours is left on top.
-    pub foreign: bool,
+    /// The listener that the last one names which was taken.
+    pub listener: Option<ListenerIndex>,
+    /// The URI of the Route value that is left on top, when that is not ours.
+    pub foreign: Option<Span>,
+    /// What the first one has in it of the Record-Routes of the inside.
+    pub hidden: Option<Span>,
 }
 
 /// Where a valid flow token leads.
@@ -33,6 +37,8 @@ pub(super) enum Lead {
     /// To the backend of the first token and, since the second one is ours as well, as if it had come back from there:
     /// to the client of the second.
     Across(FlowToken, FlowToken),
+    /// From a backend, in a dialog with somebody who needs no flow: Route and Request-URI lead it on.
+    Outside,
 }
 
 /// Why Route values cannot be followed.
@@ -81,14 +87,23 @@ impl OwnRoutes {
                 let span = Span::new(start, field.value.end());
                 let value = NameAddr::parse(bytes, span).ok_or(RouteError::Malformed)?;
                 position = start;
-                let uri = Uri::parse(bytes, value.uri).filter(|uri| table.is_own(bytes, uri));
-                match uri {
-                    Some(uri) if taken < MAX_OWN_ROUTES && !self.is_final(in_dialog) => {
+                let own = Uri::parse(bytes, value.uri)
+                    .and_then(|uri| Some((uri, table.own_listener(bytes, &uri)?)));
+                match own {
+                    Some((uri, listener))
+                        if taken < MAX_OWN_ROUTES && !self.is_final(in_dialog) =>
+                    {
                         self.follow(table, bytes, source, uri)?;
+                        self.listener = Some(listener);
+                        let (start, end) = (uri.host_port_end, value.uri.end());
+                        if self.hidden.is_none() && start < end {
+                            let hidden = find_uri_parameter(bytes, start, end, ROUTES_NAME);
+                            self.hidden = hidden.map(|hidden| hidden.value);
+                        }
                         taken += 1;
                     }
-                    ours => {
-                        self.foreign = ours.is_none();
+                    own => {
+                        self.foreign = own.is_none().then_some(value.uri);
                         break;
                     }
                 }
@@ -114,7 +129,7 @@ impl OwnRoutes {
         match self.lead {
             None => false,
             Some(Lead::ToBackend(_)) => !in_dialog,
-            Some(Lead::ToClient(_) | Lead::Across(..)) => true,
+            Some(Lead::ToClient(_) | Lead::Across(..) | Lead::Outside) => true,
         }
     }
 
@@ -133,7 +148,10 @@ impl OwnRoutes {
             .ok_or(RouteError::BadToken)?;
         self.lead = Some(match self.lead {
             Some(Lead::ToBackend(first)) => Lead::Across(first, token),
-            _ if comes_from_backend(table, source, &token) => Lead::ToClient(token),
+            _ if comes_from_backend(table, source, &token) => match token.kind {
+                FlowKind::Outbound => Lead::Outside,
+                _ => Lead::ToClient(token),
+            },
             _ => Lead::ToBackend(token),
         });
         Ok(())
@@ -143,5 +161,5 @@ impl OwnRoutes {
 /// Which side of the token a request comes from. The exact ends decide first: a client may live at a backend's address
 /// and a backend may have been taken out of the pools while its calls go on.
 fn comes_from_backend(table: &Table, source: SocketAddr, token: &FlowToken) -> bool {
-    source == token.backend || (source != token.client && table.is_backend(source.ip()))
+    source == token.backend || (source != token.client && table.is_inside(source.ip()))
 }

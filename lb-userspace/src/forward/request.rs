@@ -5,16 +5,21 @@ use std::net::SocketAddr;
 use super::{
     Action, Datagram, Edits, Listener, ListenerIndex, Outcome, Scratch, Table, Verdict,
     distribute::Remembered,
+    next_hop::{FarEnd, NextHop, UriChange},
+    outbound::Target,
+    own_contact::OwnContact,
     own_routes::{Lead, OwnRoutes, RouteError},
+    registration,
     reply::{self, Status},
     rewrite::Rewrite,
     stamp::Stamp,
+    topology::{self, HiddenRequest},
 };
 use crate::{
-    balance::BackendIndex,
+    config::Registration,
     nat::{self, Alias, Examined, Facts, Fix, Notes},
     sip::{Fault, MAX_HEADER_FIELDS, Message, Method, Span, StartLine, Uri, Via},
-    token::{FlowToken, TransactionId, TransactionParts},
+    token::{ContactOf, ContactToken, FlowKind, FlowToken, TransactionId, TransactionParts},
     validate::{self, Findings, Mode, Reason},
 };
 
@@ -36,25 +41,12 @@ pub(super) struct Request<'a> {
     pub uri: Span,
 }
 
-/// Where a request goes.
-pub(super) struct NextHop {
-    outcome: Outcome,
-    to: SocketAddr,
-    pub backend: Option<BackendIndex>,
-    /// The client of the dialog, should the request create one; `None` for who sent the request.
-    client: Option<SocketAddr>,
-    /// The backend of that dialog.
-    flow_backend: SocketAddr,
-    /// The alias of the Request-URI to take out.
-    alias: Option<Span>,
-    /// True when a client sent it, as opposed to a backend.
-    from_client: bool,
-}
-
 /// What leads a request.
-enum Way {
-    /// A flow token or an alias.
+pub(super) enum Way<'a> {
+    /// A flow token, an alias, a Contact of ours, or an address.
     Led(NextHop),
+    /// A name, to addresses that this listener reaches.
+    Named(Target<'a>, ListenerIndex),
     /// Nothing yet: a pool has to pick a backend.
     ToPool,
 }
@@ -123,20 +115,7 @@ impl<'a> Request<'a> {
             Ok(()) => self.way(&mut routes),
             Err(refusal) => Err(refusal),
         };
-        let next_hop = way.and_then(|way| {
-            let (memory, now_ns) = (&mut scratch.memory, scratch.now_ns);
-            match way {
-                Way::Led(next_hop) if self.method == Method::Ack => {
-                    Remembered::new(self, transaction, memory, now_ns).is_answered();
-                    Ok(next_hop)
-                }
-                Way::Led(next_hop) if !self.opens_call() => Ok(next_hop),
-                Way::Led(next_hop) => {
-                    self.admit(next_hop, Remembered::new(self, transaction, memory, now_ns))
-                }
-                Way::ToPool => self.distribute(Remembered::new(self, transaction, memory, now_ns)),
-            }
-        });
+        let next_hop = way.and_then(|way| self.next_hop(way, transaction, scratch));
         let from_client = self.is_from_client(&next_hop);
         let mut nat = match from_client {
             true => self.examine(&mut scratch.nat),
@@ -146,15 +125,19 @@ impl<'a> Request<'a> {
         let stamp = Stamp::new(self.bytes, &via, self.source, force_rport);
         let mut verdict = match next_hop {
             Ok(next_hop) => {
-                let rewrite = Rewrite::new(self, &routes, &findings);
-                self.forward(
+                let rewrite = Rewrite::new(self, &next_hop, &routes, &findings);
+                match self.forward(
                     transaction,
-                    stamp,
+                    &stamp,
                     &next_hop,
                     rewrite,
                     nat.as_mut(),
                     &mut scratch.edits,
-                )
+                    &mut scratch.hidden,
+                ) {
+                    Ok(verdict) => verdict,
+                    Err(refusal) => self.refuse(transaction, &stamp, refusal, &mut scratch.reply),
+                }
             }
             Err(refusal) => self.refuse(transaction, &stamp, refusal, &mut scratch.reply),
         };
@@ -166,6 +149,41 @@ impl<'a> Request<'a> {
         verdict
     }
 
+    /// Where a request goes that has found its way.
+    fn next_hop(
+        &self,
+        way: Way<'_>,
+        transaction: TransactionId,
+        scratch: &mut Scratch,
+    ) -> Result<NextHop, Refusal> {
+        let next_hop = match way {
+            Way::ToPool => {
+                let known = self.remembered(transaction, scratch);
+                return self.distribute(known);
+            }
+            Way::Led(next_hop) => next_hop,
+            Way::Named(target, from) => {
+                let to = self.resolve(target, from, transaction, scratch)?;
+                self.to_outside(to, from)?
+            }
+        };
+        if self.method == Method::Ack {
+            self.remembered(transaction, scratch).is_answered();
+        }
+        match self.opens_call() {
+            true => self.admit(next_hop, self.remembered(transaction, scratch)),
+            false => Ok(next_hop),
+        }
+    }
+
+    fn remembered<'m>(
+        &self,
+        transaction: TransactionId,
+        scratch: &'m mut Scratch,
+    ) -> Remembered<'m> {
+        Remembered::new(self, transaction, &mut scratch.memory, scratch.now_ns)
+    }
+
     /// True when responses would go to one of our listeners, without `rport`: to the port of sent-by (RFC 3261 §18.2.2).
     fn answers_come_back(&self, via: &Via) -> bool {
         let target = SocketAddr::new(self.source.ip(), via.effective_port());
@@ -175,7 +193,7 @@ impl<'a> Request<'a> {
     fn is_from_client(&self, next_hop: &Result<NextHop, Refusal>) -> bool {
         match next_hop {
             Ok(next_hop) => next_hop.from_client,
-            Err(_) => !self.table.is_backend(self.source.ip()),
+            Err(_) => !self.table.is_inside(self.source.ip()),
         }
     }
 
@@ -183,20 +201,21 @@ impl<'a> Request<'a> {
     pub fn comes_from_client(&self) -> bool {
         match self.way(&mut OwnRoutes::default()) {
             Ok(Way::Led(next_hop)) => next_hop.from_client,
+            Ok(Way::Named(..)) => false,
             Ok(Way::ToPool) => true,
-            Err(_) => !self.table.is_backend(self.source.ip()),
+            Err(_) => !self.table.is_inside(self.source.ip()),
         }
     }
 
     /// Looks at the request as its listener wants it.
     ///
-    /// What comes from a backend is not looked at: validation keeps the outside from the backends, and a call that is up
+    /// What comes from inside is not looked at: validation keeps the outside from the backends, and a call that is up
     /// should not end for a header field that one of them forgot.
     fn validate(&self, findings: &mut Findings, scratch: &mut Scratch) -> Result<(), Refusal> {
         let Some(validate) = self.listener.validate else {
             return Ok(());
         };
-        if self.message.fault.is_some() || self.table.is_backend(self.source.ip()) {
+        if self.message.fault.is_some() || self.table.is_inside(self.source.ip()) {
             return Ok(());
         }
         *findings = validate::scan(self.bytes, self.message, validate.checks);
@@ -235,7 +254,7 @@ impl<'a> Request<'a> {
     }
 
     /// `routes` has nothing taken yet.
-    fn way(&self, routes: &mut OwnRoutes) -> Result<Way, Refusal> {
+    fn way(&self, routes: &mut OwnRoutes) -> Result<Way<'a>, Refusal> {
         if let Some(fault) = self.message.fault {
             return Err(Refusal::of_fault(fault));
         }
@@ -263,109 +282,126 @@ impl<'a> Request<'a> {
                 RouteError::Malformed => Refusal::of_fault(Fault::Route),
                 RouteError::BadToken => Refusal::BAD_TOKEN,
             })?;
-        match routes.lead {
-            Some(lead) => Ok(Way::Led(self.follow(lead))),
-            None if self.is_options_for_us(routes) => Err(Refusal::OPTIONS),
-            None if self.table.is_backend(self.source.ip()) => {
-                self.follow_alias(routes).map(Way::Led)
-            }
-            None => Ok(Way::ToPool),
-        }
+        let pinhole = routes.listener.unwrap_or(self.listener_index);
+        Ok(Way::Led(match routes.lead {
+            Some(Lead::ToClient(token)) => NextHop {
+                began_inside: token.kind != FlowKind::FromClient,
+                ..self.to_client(token.client, self.source, pinhole)
+            },
+            Some(Lead::Across(first, second)) => NextHop {
+                from_client: true,
+                ..self.to_client(second.client, first.backend, pinhole)
+            },
+            Some(Lead::ToBackend(token)) => self.to_backend(token.backend),
+            Some(Lead::Outside) => return self.way_out(routes),
+            None if self.is_options_for_us(routes) => return Err(Refusal::OPTIONS),
+            None if self.table.is_inside(self.source.ip()) => return self.way_out(routes),
+            None => match self.hidden_contact() {
+                // Its MAC says that a backend gave it to somebody outside.
+                Some(token) => self.to_backend(token.address),
+                None => return Ok(Way::ToPool),
+            },
+        }))
     }
 
-    fn follow(&self, lead: Lead) -> NextHop {
-        match lead {
-            Lead::ToClient(token) => self.to_client(token.client, self.source),
-            Lead::Across(first, second) => NextHop {
-                from_client: true,
-                ..self.to_client(second.client, first.backend)
-            },
-            Lead::ToBackend(token) => NextHop {
-                outcome: Outcome::RequestToBackend,
-                to: token.backend,
-                backend: self.table.backend_at(token.backend),
-                client: None,
-                flow_backend: token.backend,
-                alias: None,
-                from_client: true,
-            },
+    /// The backend whose Contact the Request-URI was before the outside got to see it.
+    fn hidden_contact(&self) -> Option<ContactToken> {
+        let contact = OwnContact::find(self.table, self.bytes, self.uri, ContactOf::Backend)?;
+        contact.read(self.table, self.bytes)
+    }
+
+    fn to_backend(&self, backend: SocketAddr) -> NextHop {
+        let contact = OwnContact::find(self.table, self.bytes, self.uri, ContactOf::Backend)
+            .filter(|contact| contact.read(self.table, self.bytes).is_some());
+        NextHop {
+            outcome: Outcome::RequestToBackend,
+            to: backend,
+            from: self.listener_index,
+            backend: self.table.backend_at(backend),
+            far_end: FarEnd::Sender,
+            flow_backend: backend,
+            request_uri: contact.map_or(UriChange::None, UriChange::Restore),
+            from_client: true,
+            began_inside: false,
         }
     }
 
     /// From a backend to a client. An alias in the Request-URI has been followed or is not needed any more: the client
     /// gets back what it wrote.
-    fn to_client(&self, client: SocketAddr, backend: SocketAddr) -> NextHop {
+    pub fn to_client(
+        &self,
+        client: SocketAddr,
+        backend: SocketAddr,
+        from: ListenerIndex,
+    ) -> NextHop {
         let own = |alias: &Alias| {
             let token = alias.token.of(self.bytes);
             self.table.keys.read_flow_token(token).is_some()
         };
+        let alias = Alias::find(self.bytes, self.uri).filter(own);
         NextHop {
             outcome: Outcome::RequestToClient,
             to: client,
+            from,
             backend: None,
-            client: Some(client),
+            far_end: FarEnd::Client(client),
             flow_backend: backend,
-            alias: Alias::find(self.bytes, self.uri)
-                .filter(own)
-                .map(|alias| alias.parameter),
+            request_uri: alias.map_or(UriChange::None, |alias| UriChange::Remove(alias.parameter)),
             from_client: false,
+            began_inside: false,
         }
-    }
-
-    /// A request of a backend whose Request-URI is a Contact that we gave an alias. From the outside an alias leads nowhere.
-    fn follow_alias(&self, routes: &OwnRoutes) -> Result<NextHop, Refusal> {
-        let alias = match routes.foreign {
-            false => Alias::find(self.bytes, self.uri),
-            // It goes elsewhere first.
-            true => None,
-        };
-        let alias = alias.ok_or(Refusal::FROM_BACKEND)?;
-        let token = self.table.read_flow_token(alias.token.of(self.bytes));
-        let client = token.ok_or(Refusal::BAD_TOKEN)?.client;
-        Ok(self.to_client(client, self.source))
     }
 
     /// An OPTIONS whose Request-URI is a listener without a user (RFC 3261 §11.2), and which no Route takes elsewhere.
     fn is_options_for_us(&self, routes: &OwnRoutes) -> bool {
         self.method == Method::Options
-            && !routes.foreign
+            && routes.foreign.is_none()
             && Uri::parse(self.bytes, self.uri).is_some_and(|uri| {
                 uri.user.is_none_or(Span::is_empty) && self.table.is_own(self.bytes, &uri)
             })
     }
 
-    fn forward(
-        &self,
+    /// # Errors
+    /// A refusal, when a registration cannot be made one that leads back, or the inside cannot be hidden.
+    fn forward<'b>(
+        &'b self,
         transaction: TransactionId,
-        stamp: Stamp,
+        stamp: &Stamp,
         next_hop: &NextHop,
-        mut rewrite: Rewrite<'_>,
-        nat: Option<&mut Examined<'_>>,
+        mut rewrite: Rewrite<'b>,
+        mut nat: Option<&mut Examined<'_>>,
         edits: &mut Edits,
-    ) -> Verdict {
+        hidden: &'b mut HiddenRequest,
+    ) -> Result<Verdict, Refusal> {
         let outside_dialog = self.message.to_tag().is_none();
         if outside_dialog && self.method.creates_dialog() {
-            rewrite.record_route = Some(FlowToken {
-                client: next_hop.client.unwrap_or(stamp.target),
-                backend: next_hop.flow_backend,
-            });
+            rewrite.record_route = Some(next_hop.flow(stamp.target));
+        }
+        if self.method == Method::Register && next_hop.from_client {
+            self.register(stamp, next_hop, &mut rewrite, nat.as_deref_mut(), edits)?;
+        }
+        let is_to_outside = !next_hop.from_client && !self.table.is_inside(next_hop.to.ip());
+        if self.table.hides && is_to_outside {
+            let from = rewrite.leaves_from;
+            hidden.clear();
+            topology::hide_request(self, from, stamp, next_hop.began_inside, hidden, edits)
+                .map_err(|_| Refusal::TOO_MUCH_TO_HIDE)?;
+            rewrite.hidden = Some(hidden);
+        }
+        if next_hop.from_client {
+            rewrite.reveals = true;
         }
         let mended = match nat {
             Some(nat) => nat.fix(&self.table.keys, next_hop.to, edits),
             None => Ok(()),
         };
-        let unaliased = match next_hop.alias {
-            Some(alias) => edits.push(alias.start(), alias.len(), b""),
-            None => Ok(()),
-        };
-        match mended
-            .and(unaliased)
-            .and_then(|()| rewrite.request(transaction, stamp, edits))
+        let verdict = match mended.and_then(|()| rewrite.request(transaction, stamp.clone(), edits))
         {
             Ok(()) => Verdict {
                 outcome: next_hop.outcome,
                 action: Action::Forward {
                     to: next_hop.to,
+                    from: next_hop.from,
                     backend: next_hop.backend,
                     initial_invite: outside_dialog && self.method == Method::Invite,
                     wants_answer: self.method != Method::Ack,
@@ -373,7 +409,44 @@ impl<'a> Request<'a> {
                 nat: nat::Decision::default(),
             },
             Err(_) => Verdict::without_sending(Outcome::NoRoomForEdits),
+        };
+        Ok(verdict)
+    }
+
+    /// Makes a registration one that leads back to the client, as its pool wants it.
+    fn register(
+        &self,
+        stamp: &Stamp,
+        next_hop: &NextHop,
+        rewrite: &mut Rewrite<'_>,
+        nat: Option<&mut Examined<'_>>,
+        edits: &mut Edits,
+    ) -> Result<(), Refusal> {
+        let registration = next_hop.backend.map_or(Registration::Off, |backend| {
+            self.table.registration(backend)
+        });
+        match registration {
+            Registration::Off => {}
+            Registration::Path { supported_path } => {
+                rewrite.path = Some(FlowToken {
+                    kind: FlowKind::Registration,
+                    ..next_hop.flow(stamp.target)
+                });
+                rewrite.path_is_outbound = registration::wants_outbound(self);
+                rewrite.supported_path = supported_path && !registration::supports_path(self);
+            }
+            Registration::Contact => {
+                registration::replace_contacts(self, stamp.target, edits)
+                    .map_err(|_| Refusal::CONTACT)?;
+            }
         }
+        if let Some(nat) = nat {
+            rewrite.natted = nat.limits_expiry();
+            if registration == Registration::Contact {
+                nat.keep_contacts();
+            }
+        }
+        Ok(())
     }
 
     /// Answers with the refusal, unless the request is an ACK.
@@ -417,21 +490,6 @@ impl<'a> Request<'a> {
     }
 }
 
-impl NextHop {
-    /// A request without flow token, to a backend that its pool picked.
-    pub fn to_pool(index: BackendIndex, address: SocketAddr) -> Self {
-        Self {
-            outcome: Outcome::RequestToPool,
-            to: address,
-            backend: Some(index),
-            client: None,
-            flow_backend: address,
-            alias: None,
-            from_client: true,
-        }
-    }
-}
-
 impl Refusal {
     const OPTIONS: Self = Self {
         outcome: Outcome::OptionsAnswered,
@@ -445,13 +503,50 @@ impl Refusal {
         outcome: Outcome::ExtensionNotSupported,
         status: Some(Status::BAD_EXTENSION),
     };
-    const BAD_TOKEN: Self = Self {
+    pub const BAD_TOKEN: Self = Self {
         outcome: Outcome::BadFlowToken,
         status: Some(Status::new(b"403", "Flow token not valid")),
     };
-    const FROM_BACKEND: Self = Self {
+    pub const FROM_BACKEND: Self = Self {
         outcome: Outcome::FromBackendWithoutToken,
-        status: Some(Status::new(b"403", "No flow token in Route")),
+        status: Some(Status::new(b"403", "No token in Route or Request-URI")),
+    };
+    pub const CONTACT: Self = Self {
+        outcome: Outcome::ContactNotReplaced,
+        status: Some(Status::new(b"400", "Contact cannot be replaced")),
+    };
+    pub const TOO_MUCH_TO_HIDE: Self = Self {
+        outcome: Outcome::TooMuchToHide,
+        status: Some(Status::new(b"500", "Too much to hide")),
+    };
+    pub const URI_SCHEME: Self = Self {
+        outcome: Outcome::UriSchemeNotSupported,
+        status: Some(Status::new(b"416", "Unsupported URI Scheme")),
+    };
+    pub const TRANSPORT: Self = Self {
+        outcome: Outcome::NextHopTransport,
+        status: Some(Status::new(b"502", "Next hop wants another transport")),
+    };
+    pub const OTHER_FAMILY: Self = Self {
+        outcome: Outcome::NextHopOtherFamily,
+        status: Some(Status::new(b"502", "Next hop of another IP version")),
+    };
+    pub const NAME_NOT_FOUND: Self = Self {
+        outcome: Outcome::NameNotFound,
+        status: Some(Status::new(b"502", "Next hop not found")),
+    };
+    pub const NAME_NOT_RESOLVED: Self = Self {
+        outcome: Outcome::NameNotResolved,
+        status: Some(Status::new(b"504", "Name servers do not answer")),
+    };
+    /// Not yet one: the request waits.
+    pub const AWAITS_NAME: Self = Self {
+        outcome: Outcome::AwaitsName,
+        status: None,
+    };
+    pub const NEXT_HOP: Self = Self {
+        outcome: Outcome::NextHopNotAllowed,
+        status: Some(Status::new(b"403", "Next hop not allowed")),
     };
     pub const NO_RULE: Self = Self {
         outcome: Outcome::NoRouteRule,
@@ -483,7 +578,7 @@ impl Refusal {
         }
     }
 
-    fn of_fault(fault: Fault) -> Self {
+    pub fn of_fault(fault: Fault) -> Self {
         let code = if fault == Fault::Version {
             b"505"
         } else {

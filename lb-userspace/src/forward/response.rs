@@ -1,11 +1,17 @@
 //! What becomes of a response (RFC 3261 §16.7, §18.1.2, §18.2.2).
 
-use super::{Action, Datagram, Edits, EditsFull, Listener, Outcome, Scratch, Table, Verdict};
+use std::net::SocketAddr;
+
+use super::{
+    Action, Datagram, Edits, EditsFull, Listener, Outcome, Scratch, Table, Verdict,
+    registration::{Granted, is_natted},
+    topology::{self, HiddenVias},
+};
 use crate::{
     balance::Lifetime,
     nat::{self, Examined, Facts, Notes},
-    sip::{Message, Span, Via, parse_ip},
-    token::{MAGIC_COOKIE, TransactionId},
+    sip::{Message, Span, StartLine, Via, parse_ip},
+    token::{ContactOf, MAGIC_COOKIE, TransactionId},
 };
 
 /// Decides on a response: our Via comes off, and it goes where the next one says, if our MAC says so too. Otherwise
@@ -25,10 +31,12 @@ pub(super) fn decide(
     if !is_own(listener, bytes, &via) {
         return Verdict::without_sending(Outcome::ResponseNotOurs);
     }
-    let Some(next_via) = message.next_via else {
-        return Verdict::without_sending(Outcome::ResponseNoSecondVia);
+    let hidden_vias = hidden_vias(table, bytes, message, &via);
+    let target = match (message.next_via, &hidden_vias) {
+        (Some(next_via), _) => next_via.response_target(bytes),
+        (None, Some(hidden)) => Some(hidden.target),
+        (None, None) => return Verdict::without_sending(Outcome::ResponseNoSecondVia),
     };
-    let target = next_via.response_target(bytes);
     // No MAC of ours leads to a listener that was one when it was made; one that leads to a new one would come back.
     let elsewhere = target.filter(|target| !table.is_listener(*target));
     let verified = elsewhere.filter(|target| {
@@ -48,16 +56,43 @@ pub(super) fn decide(
         Some(nat) => nat.fix(&table.keys, to, edits),
         None => Ok(()),
     };
+    let granted = granted(table, datagram, message, to, via.value);
+    let from_inside = table.is_inside(datagram.source.ip());
+    if table.hides && from_inside && !table.is_inside(to.ip()) {
+        let hidden = topology::hide_response(
+            table,
+            listener,
+            bytes,
+            message,
+            datagram.source,
+            topology::had_hidden_call_id(bytes, via.value),
+            edits,
+        );
+        if hidden.is_err() {
+            return Verdict::without_sending(Outcome::ResponseTooMuchToHide);
+        }
+    }
+    let revealed = match from_inside {
+        true => Ok(()),
+        false => topology::reveal_response(table, bytes, message, edits),
+    };
+    let vias = hidden_vias.as_ref().map_or(&[][..], HiddenVias::as_slice);
     let edited = mended
-        .and_then(|()| edits.push(removed.start(), removed.len(), b""))
+        .and(revealed)
+        .and_then(|()| granted.map_or(Ok(()), |granted| granted.mend(edits)))
+        .and_then(|()| edits.push(removed.start(), removed.len(), vias))
         .and_then(|()| pad(message, edits))
         .and_then(|()| edits.finish());
-    if message.is_final_response()
-        && let Some(transaction) = TransactionId::from_text(transaction_of(bytes, &via))
-    {
-        // It does not ring any more: what is still to come of it comes soon.
-        let (pins, now_ns) = (&mut scratch.memory.pins, scratch.now_ns);
-        pins.touch(transaction.number(), Lifetime::Transaction, now_ns);
+    if let Some(transaction) = TransactionId::from_text(transaction_of(bytes, &via)) {
+        let (memory, now_ns) = (&mut scratch.memory, scratch.now_ns);
+        if message.is_final_response() {
+            // It does not ring any more: what is still to come of it comes soon.
+            let pins = &mut memory.pins;
+            pins.touch(transaction.number(), Lifetime::Transaction, now_ns);
+        }
+        if !from_inside {
+            memory.is_heard(transaction, datagram.source, now_ns);
+        }
     }
     if edited.is_err() {
         return Verdict::without_sending(Outcome::NoRoomForEdits);
@@ -66,6 +101,7 @@ pub(super) fn decide(
         outcome: Outcome::Response,
         action: Action::Forward {
             to,
+            from: datagram.listener,
             backend: None,
             initial_invite: false,
             wants_answer: false,
@@ -90,7 +126,7 @@ fn examine<'a>(
     message: &'a Message,
     notes: &'a mut Notes,
 ) -> Option<Examined<'a>> {
-    if table.is_backend(datagram.source.ip()) {
+    if table.is_inside(datagram.source.ip()) {
         return None;
     }
     let method = cseq_method(datagram.payload, message)?;
@@ -102,6 +138,62 @@ fn examine<'a>(
         private: &table.private,
     };
     (!policy.detect.is_empty()).then(|| nat::examine(policy, facts, notes))
+}
+
+/// The Vias that ours has in it, when there is none below it.
+fn hidden_vias(table: &Table, bytes: &[u8], message: &Message, via: &Via) -> Option<HiddenVias> {
+    match message.next_via {
+        Some(_) => None,
+        None => HiddenVias::read(table, bytes, via.value),
+    }
+}
+
+/// Where a response goes by its Vias, ours not among them.
+pub(super) fn target(
+    table: &Table,
+    bytes: &[u8],
+    message: &Message,
+    via: &Via,
+) -> Option<SocketAddr> {
+    match message.next_via {
+        Some(next_via) => next_via.response_target(bytes),
+        None => hidden_vias(table, bytes, message, via).map(|vias| vias.target),
+    }
+}
+
+/// What a registrar granted, when this is its answer to a REGISTER of the client at `to`. `our_via` was on top of it.
+fn granted<'a>(
+    table: &'a Table,
+    datagram: &Datagram<'a>,
+    message: &'a Message,
+    to: SocketAddr,
+    our_via: Span,
+) -> Option<Granted<'a>> {
+    let bytes = datagram.payload;
+    let method = cseq_method(bytes, message)?;
+    if method != b"REGISTER" {
+        return None;
+    }
+    let of = match table.is_inside(datagram.source.ip()) {
+        true => ContactOf::Client,
+        false => ContactOf::Backend,
+    };
+    let has_expiry = of == ContactOf::Client
+        && matches!(
+            message.start_line,
+            StartLine::Response { status: 200..=299 }
+        )
+        && is_natted(bytes, our_via);
+    // The same policy as for the request: it came from there to here.
+    let policy = table.nat_policy(datagram.listener, method, to.ip());
+    Some(Granted {
+        table,
+        bytes,
+        message,
+        client: to,
+        of,
+        max_expires: policy.max_expires.filter(|_| has_expiry),
+    })
 }
 
 /// The method in CSeq: that of the request that a response answers.

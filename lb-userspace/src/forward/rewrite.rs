@@ -1,37 +1,72 @@
 //! The edits of a request that is forwarded.
 
 use super::{
-    Edits, EditsFull,
+    Edits, EditsFull, Listener,
+    next_hop::{NextHop, UriChange},
     own_routes::OwnRoutes,
+    registration::NATTED,
     request::Request,
     stamp::Stamp,
-    table::{RECORD_ROUTE, VIA_MAC},
+    table::{PATH, RECORD_ROUTE, VIA_MAC},
+    text::Text,
+    topology::{CALL_ID, HiddenRequest, ROUTES, VIAS, reveal_call_id},
 };
 use crate::{
     sip::{MaxForwards, Span},
-    token::{FLOW_TOKEN_MAX, FlowToken, HEX_LEN, TransactionId},
+    token::{FLOW_TOKEN_MAX, FlowToken, HEX_LEN, HIDDEN_MAX, Hidden, HiddenText, TransactionId},
     validate::{Findings, MARK, Reason},
 };
 
 /// What changes in a request besides Max-Forwards and what the client's Via says about its source.
 pub(super) struct Rewrite<'a> {
     request: &'a Request<'a>,
+    /// The listener that the request leaves from.
+    pub leaves_from: &'a Listener,
+    request_uri: UriChange,
     /// Route values of ours among them, which are taken out.
     routes: &'a OwnRoutes,
     /// What validation has to say to the backend, and what was said in its name.
     findings: &'a Findings,
     /// The ends of a dialog that the request may create; `None` for no Record-Route.
     pub record_route: Option<FlowToken>,
+    /// The ends of a registration; `None` for no Path.
+    pub path: Option<FlowToken>,
+    /// The Path says that we keep the flow open.
+    pub path_is_outbound: bool,
+    /// The registrar is told that the client supports a Path.
+    pub supported_path: bool,
+    /// The client is behind a NAT, which the response to its REGISTER should know.
+    pub natted: bool,
+    /// It goes to the inside, which gets back what was hidden from the outside.
+    pub reveals: bool,
+    /// What is hidden from the outside, and goes along in our Via and Record-Route.
+    pub hidden: Option<&'a HiddenRequest>,
 }
 
 impl<'a> Rewrite<'a> {
-    /// Without a Record-Route.
-    pub fn new(request: &'a Request<'a>, routes: &'a OwnRoutes, findings: &'a Findings) -> Self {
+    /// Without Record-Route and Path.
+    pub fn new(
+        request: &'a Request<'a>,
+        next_hop: &NextHop,
+        routes: &'a OwnRoutes,
+        findings: &'a Findings,
+    ) -> Self {
+        let listeners = &request.table.listeners;
         Self {
             request,
+            leaves_from: listeners
+                .get(usize::from(next_hop.from.0))
+                .unwrap_or(request.listener),
+            request_uri: next_hop.request_uri,
             routes,
             findings,
             record_route: None,
+            path: None,
+            path_is_outbound: false,
+            supported_path: false,
+            natted: false,
+            reveals: false,
+            hidden: None,
         }
     }
 
@@ -59,20 +94,57 @@ impl<'a> Rewrite<'a> {
         edits: &mut Edits,
     ) -> Result<(), EditsFull> {
         let message = self.request.message;
+        self.change_request_uri(edits)?;
+        let had_hidden_call_id = match self.reveals {
+            true => reveal_call_id(self.request.table, self.request.bytes, message, edits)?,
+            false => false,
+        };
+        let inner_routes = self.inner_routes();
+        let route_len = inner_routes.as_ref().map_or(0, |routes| {
+            ROUTE.len() + routes.as_slice().len() + b"\r\n".len()
+        });
+        // Hidden Vias have been stamped before.
+        let stamps = self.hidden.is_none();
         // What is in the edits already changes Contact, SDP and the like.
-        let mut odd = edits.is_odd() ^ stamp.is_odd() ^ (message.leading % 2 == 1);
+        let mut odd = edits.is_odd()
+            ^ (stamps && stamp.is_odd())
+            ^ (message.leading % 2 == 1)
+            ^ (route_len % 2 == 1);
         for removal in self.removals() {
             odd ^= removal.len() % 2 == 1;
         }
-        let blank: &[u8] = if odd && !stamp.pad() { b" " } else { b"" };
+        let blank: &[u8] = if odd && !(stamps && stamp.pad()) {
+            b" "
+        } else {
+            b""
+        };
 
         if message.leading > 0 {
             edits.push(0, message.leading, b"")?;
         }
         edits.push(message.headers, 0, b"")?;
-        self.put_via(transaction, &stamp, edits)?;
+        self.put_via(transaction, &stamp, had_hidden_call_id, edits)?;
         if let Some(flow) = &self.record_route {
-            self.put_record_route(flow, edits)?;
+            let end = &self.leaves_from.template.record_route_end;
+            let inner = self.hidden.map(|hidden| &hidden.routes);
+            let inner = inner.filter(|routes| !routes.is_empty());
+            self.put_route(RECORD_ROUTE, flow, end, inner, edits)?;
+        }
+        if let Some(routes) = &inner_routes {
+            edits.append(ROUTE)?;
+            edits.append(routes.as_slice())?;
+            edits.append(b"\r\n")?;
+        }
+        if let Some(flow) = &self.path {
+            let template = &self.leaves_from.template;
+            let end = match self.path_is_outbound {
+                true => &template.outbound_path_end,
+                false => &template.record_route_end,
+            };
+            self.put_route(PATH, flow, end, None, edits)?;
+        }
+        if self.supported_path {
+            edits.append(SUPPORTED_PATH)?;
         }
         if let Some(reason) = self.findings.reason {
             put_mark(reason, edits)?;
@@ -90,7 +162,9 @@ impl<'a> Rewrite<'a> {
                 edits.append(b"70\r\n")?;
             }
         }
-        stamp.put(edits)?;
+        if stamps {
+            stamp.put(edits)?;
+        }
         for removal in self.removals() {
             edits.push(removal.start(), removal.len(), b"")?;
         }
@@ -102,36 +176,92 @@ impl<'a> Rewrite<'a> {
         &self,
         transaction: TransactionId,
         stamp: &Stamp,
+        had_hidden_call_id: bool,
         edits: &mut Edits,
     ) -> Result<(), EditsFull> {
-        let Request {
-            table, listener, ..
-        } = self.request;
-        let mac = table.keys.via_mac(transaction, stamp.target);
+        let keys = &self.request.table.keys;
+        let mac = self.request.table.keys.via_mac(transaction, stamp.target);
         let transaction = transaction.to_text();
-        let template = &listener.template;
+        let template = &self.leaves_from.template;
+        let natted = if self.natted { NATTED } else { b"" };
+        let via_end = match (self.hidden, had_hidden_call_id) {
+            (None, false) => template.via_end,
+            _ => b"",
+        };
         edits.write::<{ VIA_ROOM }>(|room| {
             let mut len = template.via.write(room);
-            for part in [&transaction[..], VIA_MAC, &mac, template.via_end] {
+            for part in [&transaction[..], VIA_MAC, &mac, natted, via_end] {
                 room[len..len + part.len()].copy_from_slice(part);
                 len += part.len();
             }
             len
-        })
+        })?;
+        if had_hidden_call_id {
+            edits.append(CALL_ID)?;
+        }
+        if let Some(hidden) = self.hidden {
+            edits.append(VIAS)?;
+            edits
+                .write::<HIDDEN_MAX>(|room| keys.write_hidden(Hidden::Vias, &hidden.vias, room))?;
+        }
+        match via_end {
+            b"" => edits.append(template.via_end),
+            _ => Ok(()),
+        }
     }
 
-    fn put_record_route(&self, flow: &FlowToken, edits: &mut Edits) -> Result<(), EditsFull> {
-        let Request {
-            table, listener, ..
-        } = self.request;
-        edits.append(RECORD_ROUTE)?;
-        edits.write::<FLOW_TOKEN_MAX>(|room| table.keys.write_flow_token(flow, room))?;
-        edits.write::<72>(|room| listener.template.record_route_end.write(room))
+    /// The Routes that the inside wants to see, which its Record-Routes became.
+    fn inner_routes(&self) -> Option<HiddenText> {
+        let hidden = self.routes.hidden.filter(|_| self.reveals)?;
+        let Request { table, bytes, .. } = self.request;
+        table.keys.read_hidden(Hidden::Routes, hidden.of(bytes))
+    }
+
+    /// A Record-Route or Path. `inner` are Record-Routes below it that the outside may not read.
+    fn put_route(
+        &self,
+        name: &[u8],
+        flow: &FlowToken,
+        end: &Text<72>,
+        inner: Option<&HiddenText>,
+        edits: &mut Edits,
+    ) -> Result<(), EditsFull> {
+        let keys = &self.request.table.keys;
+        edits.append(name)?;
+        edits.write::<FLOW_TOKEN_MAX>(|room| keys.write_flow_token(flow, room))?;
+        let Some(inner) = inner else {
+            return edits.write::<72>(|room| end.write(room));
+        };
+        let end = end.as_slice();
+        let (parameters, close) = end.split_at(end.len().saturating_sub(b">\r\n".len()));
+        edits.append(parameters)?;
+        edits.append(ROUTES)?;
+        edits.write::<HIDDEN_MAX>(|room| keys.write_hidden(Hidden::Routes, inner, room))?;
+        edits.append(close)
+    }
+
+    /// Takes an alias out, or gives the client back what it wrote.
+    fn change_request_uri(&self, edits: &mut Edits) -> Result<(), EditsFull> {
+        match self.request_uri {
+            UriChange::None => Ok(()),
+            UriChange::Remove(alias) => edits.push(alias.start(), alias.len(), b""),
+            UriChange::Restore(contact) => {
+                let Request { table, bytes, .. } = self.request;
+                let token = contact.read(table, bytes).ok_or(EditsFull)?;
+                edits.push(contact.rest.start(), contact.rest.len(), token.rest())
+            }
+        }
     }
 }
 
+/// What routes of the inside begin with.
+const ROUTE: &[u8] = b"Route: ";
+
+/// Without it many registrars refuse a Path (RFC 3327 §5.3). The second blank makes it even.
+const SUPPORTED_PATH: &[u8] = b"Supported:  path\r\n";
+
 /// Most bytes of our Via.
-const VIA_ROOM: usize = 96 + 2 * HEX_LEN + VIA_MAC.len() + 8;
+const VIA_ROOM: usize = 96 + 2 * HEX_LEN + VIA_MAC.len() + NATTED.len() + 8;
 
 /// Names the reason why the request is not well-formed, in an even number of bytes.
 fn put_mark(reason: Reason, edits: &mut Edits) -> Result<(), EditsFull> {

@@ -12,7 +12,7 @@ use siphasher::sip::SipHasher13;
 use super::{stamp::PAD, text::Text};
 use crate::{
     balance::{Backend, BackendIndex, LookupTable, Pool, Roster, State, Strategy},
-    config::{Config, OnBreach},
+    config::{Config, OnBreach, Registration, Topology},
     limit::{CallLimits, Limit},
     nat::{Policy, PrivateNetworks},
     sip::{Uri, parse_ip},
@@ -70,14 +70,20 @@ pub(super) struct Template {
     pub via: Text<96>,
     /// After the MAC.
     pub via_end: &'static [u8],
-    /// After the flow token of a Record-Route.
+    /// After the flow token of a Record-Route or Path.
     pub record_route_end: Text<72>,
+    /// After the flow token of a Path that says that we keep the flow open (RFC 5626 §5.1).
+    pub outbound_path_end: Text<72>,
+    /// VIP and port as a URI has them.
+    pub host_port: Text<56>,
 }
 
 /// Between transaction id and MAC.
 pub(super) const VIA_MAC: &[u8] = b";lbm=";
 /// Before the flow token.
 pub(super) const RECORD_ROUTE: &[u8] = b"Record-Route: <sip:";
+/// The same for a Path. As odd as the other one, so that what follows can be the same.
+pub(super) const PATH: &[u8] = b"Path: <sip:";
 
 impl Template {
     fn new(address: SocketAddr) -> Self {
@@ -93,19 +99,26 @@ impl Template {
             b";lb\r\n"
         };
 
-        // A flow token has 28 or 60 characters: an even number, whatever the family.
-        let mut record_route_end = Text::new();
-        record_route_end.put(b"@");
-        record_route_end.put_host_port(address);
-        record_route_end.put(b";lr");
-        if (RECORD_ROUTE.len() + record_route_end.len() + b">\r\n".len()) % 2 == 1 {
-            record_route_end.put(PAD);
-        }
-        record_route_end.put(b">\r\n");
+        // A flow token has an even number of characters, whatever the family and whether it is sealed.
+        let after_token = |before: &[u8], parameters: &[u8]| {
+            let mut text = Text::new();
+            text.put(b"@");
+            text.put_host_port(address);
+            text.put(parameters);
+            if (before.len() + text.len() + b">\r\n".len()) % 2 == 1 {
+                text.put(PAD);
+            }
+            text.put(b">\r\n");
+            text
+        };
+        let mut host_port = Text::new();
+        host_port.put_host_port(address);
         Self {
             via,
             via_end,
-            record_route_end,
+            record_route_end: after_token(RECORD_ROUTE, b";lr"),
+            outbound_path_end: after_token(PATH, b";lr;ob"),
+            host_port,
         }
     }
 }
@@ -209,7 +222,13 @@ pub struct Table {
     /// True when a rule has a NAT policy of its own.
     rules_have_nat: bool,
     /// Addresses of all listeners, sorted.
-    listener_addresses: Vec<SocketAddr>,
+    listener_addresses: Vec<(SocketAddr, ListenerIndex)>,
+    /// How phones that register with a pool stay reachable, in the order of `pools`; off where there is none.
+    registrations: Vec<Registration>,
+    /// Whose hosts send requests to the outside as backends do.
+    trusted: Vec<IpNet>,
+    /// The outside sees no address of the inside.
+    pub(super) hides: bool,
     /// Addresses of all backends, sorted: who is asked "is this a backend?" (any port).
     pub backend_addresses: Vec<IpAddr>,
     /// All backends by address, sorted.
@@ -279,7 +298,13 @@ impl Table {
         let (listeners, routes) = (listeners.collect(), routes.collect());
         let private = PrivateNetworks::new(config.nat.private.clone());
         let limits = &config.limits;
+        let hidden = config.outbound.topology == Topology::Hide;
+        let keys = config.keys.clone().with_sealed_tokens(hidden);
+        let registrations = config.pools.iter().map(|pool| pool.registration);
         Self {
+            registrations: registrations.collect(),
+            trusted: config.outbound.trusted.clone(),
+            hides: hidden,
             private,
             calls: Arc::clone(calls),
             breach: Breach {
@@ -287,7 +312,7 @@ impl Table {
                 retry_after_s: limits.retry_after.map_or(0, |time| time.as_secs() as u32),
                 silence_after: limits.silence_after,
             },
-            ..Self::from_parts(config.keys.clone(), listeners, pools, routes)
+            ..Self::from_parts(keys, listeners, pools, routes)
         }
     }
 
@@ -324,7 +349,8 @@ impl Table {
         }
         let mut listener_addresses = listeners
             .iter()
-            .map(|listener| listener.address)
+            .zip(0..)
+            .map(|(listener, index)| (listener.address, ListenerIndex(index)))
             .collect::<Vec<_>>();
         listener_addresses.sort();
         let limits = crate::config::Limits::default();
@@ -344,6 +370,9 @@ impl Table {
             rules_have_nat: routes.iter().any(|rule| rule.nat.is_some()),
             routes,
             listener_addresses,
+            registrations: Vec::new(),
+            trusted: Vec::new(),
+            hides: false,
             backend_addresses,
             backend_indices,
         }
@@ -439,7 +468,10 @@ impl Table {
     /// True when this is the address and port of a listener. Another port of a VIP is none: siplb does not listen there, and
     /// a SIP server on the same host may.
     pub fn is_listener(&self, address: SocketAddr) -> bool {
-        self.listener_addresses.binary_search(&address).is_ok()
+        let listeners = &self.listener_addresses;
+        listeners
+            .binary_search_by_key(&address, |(address, _)| *address)
+            .is_ok()
     }
 
     /// The ends of a flow by its token. `None` also when one of them is a listener: nothing that we send may come back to
@@ -453,6 +485,16 @@ impl Table {
     /// True when a backend of any pool lives at this address, at whatever port.
     pub fn is_backend(&self, address: IpAddr) -> bool {
         self.backend_addresses.binary_search(&address).is_ok()
+    }
+
+    /// True for whoever may send requests to the outside: backends and trusted networks.
+    #[inline]
+    pub fn is_inside(&self, address: IpAddr) -> bool {
+        self.is_backend(address)
+            || self
+                .trusted
+                .iter()
+                .any(|network| network.contains(&address))
     }
 
     /// The backend with this index.
@@ -482,11 +524,25 @@ impl Table {
         (*found == address).then_some(*index)
     }
 
-    /// True when a URI's host and port are those of a listener. A name never is: names are not ours to know.
+    /// The listener whose address and port a URI has. A name never is one: names are not ours to know.
+    pub(super) fn own_listener(&self, bytes: &[u8], uri: &Uri) -> Option<ListenerIndex> {
+        let address = SocketAddr::new(parse_ip(uri.host.of(bytes))?, uri.effective_port());
+        let listeners = &self.listener_addresses;
+        let at = listeners.partition_point(|(other, _)| *other < address);
+        let (found, index) = listeners.get(at)?;
+        (*found == address).then_some(*index)
+    }
+
+    /// True when a URI's host and port are those of a listener.
     pub(super) fn is_own(&self, bytes: &[u8], uri: &Uri) -> bool {
-        let port = uri.effective_port();
-        parse_ip(uri.host.of(bytes))
-            .is_some_and(|address| self.is_listener(SocketAddr::new(address, port)))
+        self.own_listener(bytes, uri).is_some()
+    }
+
+    /// How phones that register with the pool of this backend stay reachable.
+    pub(super) fn registration(&self, backend: BackendIndex) -> Registration {
+        let home = self.by_index.get(usize::from(backend.0)).copied().flatten();
+        let registration = home.and_then(|home| self.registrations.get(home.pool));
+        registration.copied().unwrap_or(Registration::Off)
     }
 }
 
@@ -542,8 +598,13 @@ pools: [ { name: x, backends: [ { name: x1, address: '10.0.0.2:5060' } ] } ]
             let template = Listener::new("x".into(), address.parse().unwrap()).template;
             let via = template.via.len() + HEX_LEN + VIA_MAC.len() + HEX_LEN;
             assert_eq!((via + template.via_end.len()) % 2, 0, "{address}");
-            let record_route = RECORD_ROUTE.len() + 28 + template.record_route_end.len();
-            assert_eq!(record_route % 2, 0, "{address}");
+            for (before, after) in [
+                (RECORD_ROUTE, template.record_route_end.len()),
+                (PATH, template.record_route_end.len()),
+                (PATH, template.outbound_path_end.len()),
+            ] {
+                assert_eq!((before.len() + 28 + after) % 2, 0, "{address}");
+            }
         }
     }
 

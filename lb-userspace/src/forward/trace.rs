@@ -5,15 +5,16 @@ use std::net::SocketAddr;
 
 use super::{
     Datagram, Outcome, Table,
+    own_contact::OwnContact,
     own_routes::OwnRoutes,
     request::Request,
-    response::{cseq_method, is_own, transaction_of},
+    response::{cseq_method, is_own, target, transaction_of},
 };
 use crate::{
     balance::{BackendIndex, Strategy, Turns},
     nat::{self, Fixes, Indicators, Policy},
     sip::{self, Message, NameAddr, Span, Uri},
-    token::FlowToken,
+    token::{ContactOf, ContactToken, FlowToken},
 };
 
 /// Most Route values that are looked at.
@@ -24,10 +25,12 @@ const MAX_ROUTE_VALUES: usize = 64;
 pub struct Trace {
     /// The message; `None` when the datagram is none.
     pub message: Option<Message>,
-    /// The source is the address of a backend, at whatever port.
-    pub from_backend: bool,
+    /// The source is the address of a backend, at whatever port, or in a trusted network.
+    pub from_inside: bool,
     /// Route values of a request in their order, as far as they are looked at.
     pub routes: Vec<RouteValue>,
+    /// A Contact of ours in the Request-URI: its token, and what that says when it is valid.
+    pub contact: Option<(Span, Option<ContactToken>)>,
     /// How a pool and a backend were looked for, when nothing else said where a request goes.
     pub choice: Option<Choice>,
     /// What was looked for of a NAT; `None` for what a client did not send, or what never got that far.
@@ -113,7 +116,7 @@ impl Trace {
             ..*datagram
         };
         let mut trace = Self {
-            from_backend: table.is_backend(source.ip()),
+            from_inside: table.is_inside(source.ip()),
             ..Self::default()
         };
         let listener = table.listeners.get(usize::from(datagram.listener.0));
@@ -135,7 +138,7 @@ impl Trace {
                 let bytes = datagram.payload;
                 trace.response = message.via.map(|via| {
                     let mac = via.mac.map_or(&[][..], |mac| mac.of(bytes));
-                    let target = message.next_via.and_then(|via| via.response_target(bytes));
+                    let target = target(table, bytes, &message, &via);
                     let transaction = transaction_of(bytes, &via);
                     ResponseTrace {
                         own_via: is_own(listener, bytes, &via),
@@ -148,7 +151,7 @@ impl Trace {
                 });
                 let method = cseq_method(bytes, &message);
                 trace.nat = method
-                    .filter(|_| outcome == Outcome::Response && !trace.from_backend)
+                    .filter(|_| outcome == Outcome::Response && !trace.from_inside)
                     .map(|method| nat_trace(table, &datagram, &message, method));
             }
         }
@@ -158,6 +161,11 @@ impl Trace {
 
     fn request(&mut self, request: &Request<'_>, outcome: Outcome) {
         let mut own = OwnRoutes::default();
+        let (bytes, uri) = (request.bytes, request.uri);
+        self.contact = [ContactOf::Client, ContactOf::Backend]
+            .into_iter()
+            .find_map(|of| OwnContact::find(request.table, bytes, uri, of))
+            .map(|contact| (contact.token, contact.read(request.table, bytes)));
         let taken = own.take(
             request.table,
             request.bytes,
@@ -184,7 +192,7 @@ impl Trace {
             Outcome::AckNotRouted => {
                 taken.is_ok()
                     && own.lead.is_none()
-                    && !self.from_backend
+                    && !self.from_inside
                     && request
                         .message
                         .max_forwards
@@ -203,6 +211,7 @@ fn nat_trace(table: &Table, datagram: &Datagram<'_>, message: &Message, method: 
     let everything = Policy {
         detect: Indicators::ALL,
         fix: Fixes::NONE,
+        max_expires: None,
     };
     let facts = nat::Facts {
         bytes: datagram.payload,

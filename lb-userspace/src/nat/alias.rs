@@ -1,7 +1,6 @@
 //! The parameter that [`Fix::ContactAlias`](super::Fix::ContactAlias) adds to a Contact, found again in a Request-URI.
 
-use super::parameters;
-use crate::sip::{Span, Uri};
+use crate::sip::{Span, Uri, find_uri_parameter};
 
 /// Before the flow token in a Contact.
 pub(super) const ALIAS: &[u8] = b";lba=";
@@ -22,7 +21,7 @@ impl Alias {
     /// put there itself.
     pub fn find(bytes: &[u8], uri: Span) -> Option<Self> {
         let start = Uri::parse(bytes, uri)?.host_port_end;
-        let found = parameters::find(bytes, start, uri.end(), NAME)?;
+        let found = find_uri_parameter(bytes, start, uri.end(), NAME)?;
         Some(Self {
             parameter: found.whole,
             token: found.value,

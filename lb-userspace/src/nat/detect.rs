@@ -44,6 +44,20 @@ pub struct Examined<'a> {
     pub(super) wanted: Fixes,
     /// What was found, and what has been changed so far.
     pub decision: Decision,
+    /// The policy limits how long a registration lasts.
+    limits_expiry: bool,
+}
+
+impl Examined<'_> {
+    /// True when the client is behind a NAT and the policy limits for how long it may register.
+    pub(crate) fn limits_expiry(&self) -> bool {
+        self.limits_expiry && self.decision.is_natted()
+    }
+
+    /// Leaves the Contacts to somebody else.
+    pub(crate) fn keep_contacts(&mut self) {
+        self.wanted = self.wanted.and(Fixes::of(&[Fix::Rport, Fix::Sdp]));
+    }
 }
 
 /// Indicators that need the client's own Via. A response does not have it: its top Via is ours, the ones below belong to
@@ -113,6 +127,7 @@ pub fn examine<'a>(policy: Policy, facts: Facts<'a>, notes: &'a mut Notes) -> Ex
         notes,
         wanted,
         decision,
+        limits_expiry: policy.max_expires.is_some(),
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::{Examined, Fix, Fixes, addresses::Kind, alias::ALIAS, contacts::Contact, parameters};
+use super::{Examined, Fix, Fixes, addresses::Kind, alias::ALIAS, contacts::Contact};
 use crate::{
     forward::{Edits, EditsFull, Text},
-    sip::{MAX_SDP_ADDRESSES, Sdp, SdpAddress, SdpLine, Span, parse_number},
+    sip::{MAX_SDP_ADDRESSES, Sdp, SdpAddress, SdpLine, Span, find_uri_parameter, parse_number},
     token::{FLOW_TOKEN_MAX, FlowToken, Keys},
 };
 
@@ -125,7 +125,7 @@ impl Examined<'_> {
                 continue;
             }
             if token_len == 0 {
-                token_len = keys.write_flow_token(&FlowToken { client, backend }, &mut token);
+                token_len = keys.write_flow_token(&FlowToken::new(client, backend), &mut token);
             }
             if contact.is_bare {
                 edits.push(contact.uri.start(), 0, b"<")?;
@@ -181,7 +181,7 @@ impl Contact {
 
     fn parameter(&self, bytes: &[u8], name: &[u8]) -> Option<Span> {
         let start = usize::from(self.host_port_end);
-        parameters::find(bytes, start, self.uri.end(), name).map(|found| found.whole)
+        find_uri_parameter(bytes, start, self.uri.end(), name).map(|found| found.whole)
     }
 }
 

@@ -61,6 +61,7 @@ fn used_notes() -> Notes {
     let policy = Policy {
         detect: Indicators::ALL,
         fix: Fixes::ALL,
+        ..Policy::default()
     };
     examine(policy, facts, &mut notes);
     assert!(notes.contacts.is_beyond_limits && notes.sdp.is_beyond_limits);

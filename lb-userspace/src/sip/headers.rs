@@ -340,6 +340,24 @@ fn read_any_name(bytes: &[u8], start: usize, end: usize) -> Option<(Name, usize)
     Some((Name::from_text(&bytes[start..name_end]), colon + 1))
 }
 
+/// The header fields with one of these names (any case), none of which may be one that [`Name`] knows.
+pub(crate) fn fields_named<'a>(
+    bytes: &'a [u8],
+    headers: usize,
+    names: &'a [&'a [u8]],
+) -> impl Iterator<Item = HeaderField> + 'a {
+    let fields = Lines::new(bytes, headers).flatten();
+    fields.filter(move |field| {
+        let line = field.line.of(bytes);
+        let is_named = |name: &&[u8]| {
+            line.get(..name.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(name))
+                && line[name.len()..].trim_ascii_start().first() == Some(&b':')
+        };
+        field.name == Name::Other && names.iter().any(is_named)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,9 @@ use super::{
     chars::{is_token, skip_lws, skip_quoted, skip_while, trim},
 };
 
+/// Most header parameters of one value that are looked at by name.
+const MAX_PARAMETERS: usize = 64;
+
 /// One value of From, To or Route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NameAddr {
@@ -95,6 +98,26 @@ impl NameAddr {
             return None;
         }
         (find_value_end(bytes, tag, end) == end).then(|| (uri, Some(Span::new(tag, end))))
+    }
+
+    /// The value of the first header parameter of that name (any case), such as `expires` of a Contact; quotes belong to it.
+    pub(crate) fn parameter(&self, bytes: &[u8], name: &[u8]) -> Option<Span> {
+        let end = self.value.end();
+        let after_uri = skip_lws(bytes, self.uri.end(), end);
+        let is_bracket = bytes.get(after_uri..end)?.first() == Some(&b'>');
+        let mut position = after_uri + usize::from(is_bracket);
+        for _ in 0..MAX_PARAMETERS {
+            position = skip_lws(bytes, position, end);
+            if bytes.get(position..end)?.first() != Some(&b';') {
+                return None;
+            }
+            let parameter = RawParameter::parse(bytes, position, end)?;
+            if parameter.name.of(bytes).eq_ignore_ascii_case(name) {
+                return parameter.value;
+            }
+            position = parameter.end;
+        }
+        None
     }
 
     /// Reads `;name[=value]...` up to the end or a comma, and returns where the last of them ends.

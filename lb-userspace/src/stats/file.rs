@@ -265,6 +265,11 @@ impl WorkerStats {
         self.add_at(OUTCOMES + outcome as usize, 1);
     }
 
+    /// Counts what became of several datagrams.
+    pub fn outcomes(&self, outcome: Outcome, count: u64) {
+        self.add_at(OUTCOMES + outcome as usize, count);
+    }
+
     /// Counts why a request is not well-formed, besides its outcome.
     #[inline]
     pub fn invalid(&self, reason: Reason) {

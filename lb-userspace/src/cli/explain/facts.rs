@@ -43,6 +43,8 @@ pub(super) struct Explanation {
     pub outcome: Outcome,
     #[serde(skip)]
     pub sent: Option<Vec<u8>>,
+    /// The name whose addresses the request waits for, when it does.
+    pub awaits_name: Option<String>,
     #[serde(skip)]
     pub trace: Trace,
 }
@@ -137,6 +139,8 @@ impl Explanation {
             Action::Reply { to } => ("reply", Some(to)),
             Action::Drop => ("drop", None),
             Action::Absorb => ("absorb", None),
+            // It goes on as soon as the name servers have said where to.
+            Action::AwaitName => ("forward", None),
         };
         let sent = sent(&verdict, payload, scratch);
         let here = &edge.table.listeners[usize::from(listener.0)];
@@ -164,6 +168,10 @@ impl Explanation {
             notes: edge.notes.clone(),
             source: from,
             outcome: verdict.outcome,
+            awaits_name: match verdict.action {
+                Action::AwaitName => scratch.question.map(|name| name.to_string()),
+                _ => None,
+            },
             sent,
             trace,
         }
@@ -179,7 +187,7 @@ fn sent(verdict: &Verdict, payload: &[u8], scratch: &Scratch) -> Option<Vec<u8>>
             Some(bytes)
         }
         Action::Reply { .. } => Some(scratch.reply.clone()),
-        Action::Drop | Action::Absorb => None,
+        Action::Drop | Action::Absorb | Action::AwaitName => None,
     }
 }
 

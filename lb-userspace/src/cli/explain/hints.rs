@@ -16,8 +16,30 @@ pub(super) fn hint(outcome: Outcome) -> Option<&'static str> {
              node.previous_secret_file?), was changed on the way, is forged, or leads to one of our own listeners"
         }
         Outcome::FromBackendWithoutToken => {
-            "a backend sends requests outside of dialogs to the VIP, or does not keep the Record-Route of the INVITE as its \
-             Route"
+            "a backend sends a request whose Request-URI is the VIP itself: it should say who is called, or keep the \
+             Record-Route of the INVITE as its Route, or the Path of a registration"
+        }
+        Outcome::ContactNotReplaced => {
+            "the pool has \"registration: contact\": eight Contacts at most, each with up to 200 bytes behind its user part"
+        }
+        Outcome::UriSchemeNotSupported => {
+            "a backend calls a URI that UDP cannot reach: sip: URIs go out, sips: wants TLS, tel: wants somebody who knows \
+             where numbers are"
+        }
+        Outcome::NextHopTransport => {
+            "the URI has a transport parameter other than udp; siplb speaks UDP alone"
+        }
+        Outcome::NextHopOtherFamily => {
+            "an IPv6 address is reached from an IPv6 listener, an IPv4 address from an IPv4 one"
+        }
+        Outcome::NextHopNotAllowed => {
+            "nothing is sent to loopback, multicast, broadcast, link-local and unspecified addresses, nor to a listener of ours"
+        }
+        Outcome::NameNotFound => {
+            "ask the name servers yourself, in this order: NAPTR, SRV of _sip._udp, A or AAAA (of the listener's IP version)"
+        }
+        Outcome::NameNotResolved | Outcome::AwaitsName => {
+            "the name servers (\"outbound.name_servers\", else /etc/resolv.conf) do not answer in time; the log says which"
         }
         Outcome::NoRouteRule => {
             "routes in the configuration: a rule without method, or one for this method, is missing"

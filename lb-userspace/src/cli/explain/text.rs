@@ -12,6 +12,7 @@ use crate::{
     forward::{Choice, OutcomeClass, ResponseTrace, RouteOwner, Scratch, Trace},
     nat::Alias,
     sip::{HeaderField, Lines, Message, Method, Span, StartLine},
+    token::FlowKind,
 };
 
 /// All sections.
@@ -87,7 +88,10 @@ impl View<'_> {
                 None => format!("forwarded to {hop}"),
             },
             OutcomeClass::Reply => format!("answered{}, to {hop}", self.status_of_reply()),
-            OutcomeClass::Drop => "dropped".to_owned(),
+            OutcomeClass::Drop => match &explanation.awaits_name {
+                Some(name) => format!("forwarded to an address of {name}"),
+                None => "dropped".to_owned(),
+            },
             OutcomeClass::Absorb => "absorbed".to_owned(),
         };
         format!(
@@ -232,7 +236,11 @@ impl View<'_> {
                 RouteOwner::OursWithoutToken => "ours, without a flow token".to_owned(),
                 RouteOwner::OursBadToken => "ours, and its flow token is not valid".to_owned(),
                 RouteOwner::Ours(token) => format!(
-                    "ours, flow token valid: client {}, backend {}",
+                    "ours, flow token valid: {} {}, backend {}",
+                    match token.kind {
+                        FlowKind::Outbound => "called",
+                        _ => "client",
+                    },
                     token.client,
                     self.named(token.backend)
                 ),
@@ -246,11 +254,20 @@ impl View<'_> {
             grid.row([String::new(), format!("{meaning}{taken}")]);
         }
         let by_route = self.trace.routes.iter().any(|route| route.taken);
-        if self.trace.from_backend && !by_route && self.trace.choice.is_none() {
+        if self.trace.from_inside && !by_route && self.trace.choice.is_none() {
             self.alias(grid);
         }
-        if let Some(way) = self.way_of_the_token() {
+        if self.trace.from_inside {
+            self.contact(grid);
+        }
+        if let Some(way) = self.way() {
             grid.row(["goes", way]);
+        }
+        if let Some(name) = &self.explanation.awaits_name {
+            grid.row([
+                "name",
+                &format!("{name}, which the node asks its name servers for"),
+            ]);
         }
         if let Some(choice) = &self.trace.choice {
             if self.trace.routes.is_empty() {
@@ -268,7 +285,9 @@ impl View<'_> {
             .filter(|backend| backend.address.ip() == source.ip())
             .map(|backend| backend.name.as_str())
             .collect::<Vec<_>>();
-        if names.is_empty() {
+        if names.is_empty() && self.trace.from_inside {
+            format!("{source}, in a trusted network")
+        } else if names.is_empty() {
             format!("{source}, at the address of no backend")
         } else {
             format!("{source}, at the address of backend {}", names.join(", "))
@@ -299,13 +318,36 @@ impl View<'_> {
         ]);
     }
 
-    fn way_of_the_token(&self) -> Option<&'static str> {
+    /// What we gave a registrar in place of a phone's Contact, come back as Request-URI.
+    fn contact(&self, grid: &mut Grid) {
+        let Some((token, found)) = self.trace.contact else {
+            return;
+        };
+        let meaning = match found {
+            Some(token) => format!(
+                "valid: client {}, whose Contact had {}",
+                token.address,
+                printable(token.rest())
+            ),
+            None => "not valid".to_owned(),
+        };
+        grid.row([
+            "contact",
+            &format!("lbr={} in the Request-URI", self.at(token)),
+        ]);
+        grid.row([String::new(), meaning]);
+    }
+
+    fn way(&self) -> Option<&'static str> {
         match self.explanation.reason {
             "request_to_backend" => {
                 Some("to the backend of the token, because it comes from the client's side")
             }
             "request_to_client" => {
                 Some("to the client of the token, because it comes from the backend's side")
+            }
+            "request_outbound" | "awaits_name" => {
+                Some("where the next Route or the Request-URI leads, because it comes from inside")
             }
             _ => None,
         }

@@ -43,17 +43,27 @@ impl Checker {
             text::Field::Wrong(_) => false,
         };
         let is_empty = matches!(
-            (&text.detect, &text.fix),
-            (text::Field::Absent, text::Field::Absent)
+            (&text.detect, &text.fix, &text.max_expires),
+            (
+                text::Field::Absent,
+                text::Field::Absent,
+                text::Field::Absent
+            )
         );
         let known = Indicator::ALL.map(|one| (one.name(), one));
         let detect = self.names(&detect_at, text.detect, "an indicator", &known);
         let known = Fix::ALL.map(|one| (one.name(), one));
         let fix = self.names(&fix_at, text.fix, "a fix", &known);
+        let expires_at = at.key("max_expires");
+        let max_expires = self.max_expires(&expires_at, text.max_expires);
         let policy = Policy {
             detect: Indicators::of(&detect),
             fix: Fixes::of(&fix),
+            max_expires,
         };
+        if nothing_to_detect {
+            self.max_expires_fits(&expires_at, &policy);
+        }
         let problems = &mut self.fields.problems;
         if !policy.fix.is_empty() && nothing_to_detect {
             let what = "needs something in detect beside it, which tells that a client is behind a NAT, such as \

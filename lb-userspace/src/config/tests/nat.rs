@@ -19,6 +19,7 @@ fn nat_policies() {
         Policy {
             detect: Indicators::of(&[Indicator::Received, Indicator::SdpPrivate]),
             fix: Fixes::of(&[Fix::Rport, Fix::Sdp]),
+            ..Policy::default()
         }
     );
     assert_eq!(
@@ -26,6 +27,7 @@ fn nat_policies() {
         Some(Policy {
             detect: Indicators::of(&[Indicator::Ipv6Local]),
             fix: Fixes::NONE,
+            ..Policy::default()
         })
     );
     let private = ["192.0.0.0/24", "fd00::/8"].map(|text| text.parse().unwrap());

@@ -75,10 +75,7 @@ fn both_sides_follow_the_token_on_any_node() {
 #[test]
 fn a_client_at_the_address_of_a_backend_is_told_from_it_by_the_port() {
     let keys = Keys::new(SECRET.as_bytes(), None);
-    let flow = crate::token::FlowToken {
-        client: address("10.0.0.12:5070"),
-        backend: address(BACKENDS[0]),
-    };
+    let flow = crate::token::FlowToken::new(address("10.0.0.12:5070"), address(BACKENDS[0]));
     let mut text = [0; crate::token::FLOW_TOKEN_MAX];
     let len = keys.write_flow_token(&flow, &mut text);
     let route = format!(

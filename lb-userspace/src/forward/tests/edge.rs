@@ -102,6 +102,13 @@ impl Edge {
         Self::with_table(TABLE.clone())
     }
 
+    /// An edge with this configuration.
+    pub fn configured(text: &str) -> Self {
+        let mut config = crate::config::parse(text, "edge.yaml").unwrap();
+        config.keys = Keys::new(SECRET.as_bytes(), None);
+        Self::with_table(Arc::new(Table::new(&config)))
+    }
+
     pub fn with_table(table: Arc<Table>) -> Self {
         Self {
             table,
@@ -165,7 +172,7 @@ impl Edge {
                 );
                 (OutcomeClass::Reply, to, reply)
             }
-            Action::Drop => (OutcomeClass::Drop, source, vec![]),
+            Action::Drop | Action::AwaitName => (OutcomeClass::Drop, source, vec![]),
             Action::Absorb => (OutcomeClass::Absorb, source, vec![]),
         };
         assert_eq!(verdict.outcome.class(), class, "{:?}", verdict.outcome);

@@ -22,6 +22,7 @@ fn policy(detect: &[Indicator], fix: &[Fix]) -> Policy {
     Policy {
         detect: Indicators::of(detect),
         fix: Fixes::of(fix),
+        ..Policy::default()
     }
 }
 
@@ -375,12 +376,15 @@ fn an_alias_opens_nothing_to_others() {
         edge.send(BACKENDS[0], to_uri("ACK", &uri))
             .expect(Outcome::AckNotRouted);
     }
+    // Without it the Request-URI is one like any other.
     edge.send(BACKENDS[0], to_uri("BYE", start))
-        .expect(Outcome::FromBackendWithoutToken);
+        .expect(Outcome::RequestOutbound)
+        .expect_to("192.168.1.5:5060");
     // Another proxy comes first.
     let routed = to_uri("BYE", &uri).replace("Max-", "Route: <sip:192.0.2.9;lr>\r\nMax-");
     edge.send(BACKENDS[0], routed)
-        .expect(Outcome::FromBackendWithoutToken);
+        .expect(Outcome::RequestOutbound)
+        .expect_to("192.0.2.9:5060");
 }
 
 /// A message that says what a phone behind a NAT says, in one of many ways to write it.

@@ -11,10 +11,7 @@ const BESIDE_US: &str = "203.0.113.10:5070";
 
 /// A valid token with these ends.
 fn token(client: &str, backend: &str) -> String {
-    let flow = FlowToken {
-        client: address(client),
-        backend: address(backend),
-    };
+    let flow = FlowToken::new(address(client), address(backend));
     let mut text = [0; FLOW_TOKEN_MAX];
     let len = Keys::new(SECRET.as_bytes(), None).write_flow_token(&flow, &mut text);
     String::from_utf8(text[..len].to_vec()).unwrap()

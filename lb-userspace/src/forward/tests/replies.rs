@@ -368,13 +368,17 @@ fn refusals_other_than_for_faults() {
         vec![pool("x", 0, &[], &keys())],
         vec![rule("", None, 0)],
     );
+    let to_us = |method: &str| request(method).replace("bob@example.com SIP", "203.0.113.10 SIP");
     let backend = Edge::new()
-        .send(BACKENDS[0], INVITE)
+        .send(BACKENDS[0], to_us("INVITE"))
         .expect(Outcome::FromBackendWithoutToken);
-    assert_eq!(backend.start_line(), "SIP/2.0 403 No flow token in Route");
+    assert_eq!(
+        backend.start_line(),
+        "SIP/2.0 403 No token in Route or Request-URI"
+    );
     // At whatever port.
     Edge::new()
-        .send("10.0.0.11:9", INVITE)
+        .send("10.0.0.11:9", to_us("INVITE"))
         .expect(Outcome::FromBackendWithoutToken);
     let none = no_rule.send(CLIENT, INVITE).expect(Outcome::NoRouteRule);
     assert_eq!(none.start_line(), "SIP/2.0 404 Not Found");
@@ -395,7 +399,7 @@ fn refusals_other_than_for_faults() {
         (&mut no_backend, CLIENT),
         (&mut Edge::new(), BACKENDS[0]),
     ] {
-        edge.send(source, request("ACK"))
+        edge.send(source, to_us("ACK"))
             .expect(Outcome::AckNotRouted);
     }
     let tired = request("ACK").replace("Max-Forwards: 70", "Max-Forwards: 0");

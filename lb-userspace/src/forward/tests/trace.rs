@@ -60,7 +60,7 @@ fn a_choice_that_failed_says_where_it_stopped() {
     ] {
         let (trace, _) = trace(&mut Edge::new(), source, &text);
         assert_eq!(trace.choice, None, "{text}");
-        assert_eq!(trace.from_backend, source != CLIENT);
+        assert_eq!(trace.from_inside, source != CLIENT);
     }
 }
 

@@ -17,10 +17,7 @@ fn keys() -> Keys {
 
 /// The alias of a source behind [`BACKEND`].
 fn alias(source: &str) -> String {
-    let flow = FlowToken {
-        client: source.parse().unwrap(),
-        backend: BACKEND.parse().unwrap(),
-    };
+    let flow = FlowToken::new(source.parse().unwrap(), BACKEND.parse().unwrap());
     let mut text = [0; crate::token::FLOW_TOKEN_MAX];
     let length = keys().write_flow_token(&flow, &mut text);
     format!(";lba={}", std::str::from_utf8(&text[..length]).unwrap())
@@ -40,6 +37,7 @@ fn fixed(message: &str, source: &str, fix: &[Fix]) -> (String, Fixes) {
     let policy = Policy {
         detect: Indicators::of(&[Indicator::SourcePrivate]),
         fix: Fixes::of(fix),
+        ..Policy::default()
     };
     let mut notes = used_notes();
     let mut examined = examine(policy, facts, &mut notes);

@@ -23,6 +23,7 @@ fn found(message: &str, source: &str, more_private: &[&str]) -> Indicators {
     let policy = |detect| Policy {
         detect,
         fix: Fixes::NONE,
+        ..Policy::default()
     };
     let mut notes = used_notes();
     let all = examine(policy(Indicators::ALL), facts, &mut notes)
@@ -405,6 +406,7 @@ fn limits_are_noted() {
         let policy = Policy {
             detect: Indicators::of(&[Indicator::ContactPrivate]),
             fix: Fixes::NONE,
+            ..Policy::default()
         };
         let decision = examine(policy, facts, &mut used_notes()).decision;
         assert_eq!(
@@ -434,6 +436,7 @@ fn what_an_address_is_ends_with_its_message() {
         let policy = Policy {
             detect: Indicators::of(&[Indicator::ContactAddress]),
             fix: Fixes::NONE,
+            ..Policy::default()
         };
         let decision = examine(policy, facts, &mut notes).decision;
         assert_eq!(decision.is_natted(), elsewhere, "{source}");

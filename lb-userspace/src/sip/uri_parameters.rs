@@ -1,13 +1,13 @@
 //! Parameters of a SIP URI (RFC 3261 §19.1.1).
 
-use crate::sip::{Span, find_either};
+use super::{Span, find_either};
 
 /// Most parameters of one URI that are looked at.
 const MAX_PARAMETERS: usize = 64;
 
 /// `;name[=value]` in a URI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct UriParameter {
+pub(crate) struct UriParameter {
     /// From the semicolon to after the value.
     pub whole: Span,
     /// Value; empty when there is none.
@@ -15,7 +15,12 @@ pub(super) struct UriParameter {
 }
 
 /// The first parameter of that name (any case) in a URI; `start..end` is what follows host and port.
-pub(super) fn find(bytes: &[u8], start: usize, end: usize, name: &[u8]) -> Option<UriParameter> {
+pub(crate) fn find_uri_parameter(
+    bytes: &[u8],
+    start: usize,
+    end: usize,
+    name: &[u8],
+) -> Option<UriParameter> {
     let mut position = start;
     for _ in 0..MAX_PARAMETERS {
         // Behind a `?` are header fields.
@@ -62,13 +67,16 @@ mod tests {
         ] {
             // What stands behind the end is not looked at.
             let bytes = format!("{text};lba=no");
-            let found = find(bytes.as_bytes(), 0, text.len(), b"lba");
+            let found = find_uri_parameter(bytes.as_bytes(), 0, text.len(), b"lba");
             let text = |span: Span| std::str::from_utf8(span.of(bytes.as_bytes())).unwrap();
             let found = found.map(|found| (text(found.whole), text(found.value)));
             assert_eq!(found, want, "{bytes}");
         }
         let many = ";x".repeat(MAX_PARAMETERS) + ";lba=x";
-        assert_eq!(find(many.as_bytes(), 0, many.len(), b"lba"), None);
-        assert!(find(many.as_bytes(), 2, many.len(), b"lba").is_some());
+        assert_eq!(
+            find_uri_parameter(many.as_bytes(), 0, many.len(), b"lba"),
+            None
+        );
+        assert!(find_uri_parameter(many.as_bytes(), 2, many.len(), b"lba").is_some());
     }
 }

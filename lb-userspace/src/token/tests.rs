@@ -1,0 +1,229 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const PARTS: TransactionParts<'static> = TransactionParts {
+    branch: b"z9hG4bKabc",
+    sent_by_host: b"192.0.2.1",
+    sent_by_port: 5060,
+    call_id: b"call@192.0.2.1",
+    cseq: 1,
+    from_tag: b"tag",
+    request_uri: b"sip:bob@example.com",
+};
+
+fn keys(secret: &str) -> Keys {
+    Keys::new(secret.as_bytes(), None)
+}
+
+fn rotated(current: &str, previous: &str) -> Keys {
+    Keys::new(current.as_bytes(), Some(previous.as_bytes()))
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+#[test]
+fn hexadecimal_digits() {
+    for value in [
+        0,
+        1,
+        0x0123_4567_89ab_cdef,
+        0xfedc_ba98_7654_3210,
+        u64::MAX,
+        0x9a9a_9a9a_a9a9_a9a9,
+    ] {
+        assert_eq!(hex(value), format!("{value:016x}").as_bytes());
+        assert_eq!(parse_hex(&hex(value)), Some(value));
+        assert_eq!(parse_hex(format!("{value:016X}").as_bytes()), Some(value));
+    }
+}
+
+/// Fixed values: a change here means that nodes of two versions do not understand each other.
+#[test]
+fn values_are_the_same_in_every_version() {
+    let keys = keys("a fleet secret of enough bytes");
+    let id = keys.transaction_id(&PARTS);
+    let mac = keys.via_mac(id, address("192.0.2.1:5060"));
+    let mut token = [0; FLOW_TOKEN_MAX];
+    let flow = FlowToken::new(address("192.0.2.1:5060"), address("10.0.0.1:5060"));
+    let len = keys.write_flow_token(&flow, &mut token);
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    assert_eq!(
+        [
+            text(&id.to_text()),
+            text(&mac),
+            text(&keys.to_tag(id)),
+            text(&token[..len])
+        ],
+        GOLDEN
+    );
+}
+
+/// Computed by a second implementation of SipHash and of the formats.
+const GOLDEN: [&str; 4] = [
+    "cbc1ccf63ef0d92c",
+    "e9715eb07fbf6f28",
+    "0fe3f7021ce446e7",
+    "JcAAAgETxAoAAAETxCyM9BiVNs-k",
+];
+
+#[test]
+fn every_part_changes_the_transaction_id() {
+    let keys = keys("secret");
+    let id = keys.transaction_id(&PARTS);
+    let others = [
+        TransactionParts {
+            branch: b"z9hG4bKabd",
+            ..PARTS
+        },
+        TransactionParts {
+            sent_by_host: b"192.0.2.2",
+            ..PARTS
+        },
+        TransactionParts {
+            sent_by_port: 5061,
+            ..PARTS
+        },
+        TransactionParts {
+            call_id: b"call@192.0.2.2",
+            ..PARTS
+        },
+        TransactionParts { cseq: 2, ..PARTS },
+        TransactionParts {
+            from_tag: b"",
+            ..PARTS
+        },
+        TransactionParts {
+            request_uri: b"sip:eve@example.com",
+            ..PARTS
+        },
+        // The same bytes, cut elsewhere.
+        TransactionParts {
+            call_id: b"call@192.0.2.1t",
+            from_tag: b"ag",
+            ..PARTS
+        },
+    ];
+    for other in &others {
+        assert_ne!(keys.transaction_id(other), id, "{other:?}");
+    }
+}
+
+#[test]
+fn a_branch_without_magic_cookie_does_not_count() {
+    let keys = keys("secret");
+    let old = TransactionParts {
+        branch: b"1",
+        ..PARTS
+    };
+    let ack = TransactionParts {
+        branch: b"",
+        ..PARTS
+    };
+    assert_eq!(keys.transaction_id(&old), keys.transaction_id(&ack));
+}
+
+#[test]
+fn a_via_mac_holds_for_its_transaction_and_target_only() {
+    let keys = keys("secret");
+    let id = keys.transaction_id(&PARTS);
+    let target = address("192.0.2.1:5060");
+    let mac = keys.via_mac(id, target);
+    let other = keys.transaction_id(&TransactionParts { cseq: 2, ..PARTS });
+    let verify = |id: &[u8], mac: &[u8], target| keys.verify_via_mac(id, mac, address(target));
+    assert!(verify(&id.to_text(), &mac, "192.0.2.1:5060"));
+    assert!(verify(
+        &id.to_text().to_ascii_uppercase(),
+        &mac.to_ascii_uppercase(),
+        "192.0.2.1:5060"
+    ));
+    assert!(!verify(&other.to_text(), &mac, "192.0.2.1:5060"));
+    assert!(!verify(&id.to_text(), &mac, "192.0.2.1:5061"));
+    assert!(!verify(&id.to_text(), &mac, "192.0.2.2:5060"));
+    assert!(!verify(&id.to_text(), &mac, "[2001:db8::1]:5060"));
+    assert!(!verify(&id.to_text(), &mac[..15], "192.0.2.1:5060"));
+    assert!(!verify(&id.to_text()[1..], &mac, "192.0.2.1:5060"));
+    assert!(!verify(b"", b"", "192.0.2.1:5060"));
+}
+
+#[test]
+fn both_secrets_verify_and_the_current_one_signs() {
+    let (old, both, new) = (keys("old"), rotated("new", "old"), keys("new"));
+    let target = address("192.0.2.1:5060");
+    let flow = FlowToken::new(target, address("10.0.0.1:5060"));
+    for (signer, verifier, want) in [
+        (&old, &both, true),
+        (&both, &new, true),
+        (&new, &both, true),
+        (&both, &old, false),
+        (&old, &new, false),
+    ] {
+        let id = signer.transaction_id(&PARTS);
+        let mac = signer.via_mac(id, target);
+        assert_eq!(verifier.verify_via_mac(&id.to_text(), &mac, target), want);
+        assert_eq!(verifier.is_own_to_tag(&PARTS, &signer.to_tag(id)), want);
+        let mut text = [0; FLOW_TOKEN_MAX];
+        let len = signer.write_flow_token(&flow, &mut text);
+        assert_eq!(verifier.read_flow_token(&text[..len]), want.then_some(flow));
+    }
+}
+
+#[test]
+fn flow_tokens_keep_addresses_of_both_families() {
+    let keys = keys("secret");
+    for (client, backend, want_len) in [
+        ("192.0.2.1:5060", "10.0.0.1:5080", 28),
+        ("[2001:db8::1]:40000", "[2001:db8::2]:5060", 60),
+        ("192.0.2.1:5060", "[2001:db8::2]:5060", 60),
+    ] {
+        let flow = FlowToken::new(address(client), address(backend));
+        let mut text = [0; FLOW_TOKEN_MAX];
+        let len = keys.write_flow_token(&flow, &mut text);
+        assert_eq!(len, want_len);
+        assert_eq!(keys.read_flow_token(&text[..len]), Some(flow));
+    }
+}
+
+#[test]
+fn no_changed_flow_token_is_accepted() {
+    let keys = keys("secret");
+    let flow = FlowToken::new(address("192.0.2.1:5060"), address("10.0.0.1:5060"));
+    let mut text = [0; FLOW_TOKEN_MAX];
+    let len = keys.write_flow_token(&flow, &mut text);
+    let token = &text[..len];
+    for at in 0..len {
+        for byte in *b"AQgw_09-=%" {
+            let mut changed = token.to_vec();
+            changed[at] = byte;
+            let want = (changed == token).then_some(flow);
+            assert_eq!(keys.read_flow_token(&changed), want, "{at} {byte}");
+        }
+        assert_eq!(keys.read_flow_token(&token[..at]), None);
+    }
+    assert_eq!(keys.read_flow_token(&[token, b"AAAA"].concat()), None);
+    assert_eq!(
+        super::Keys::new(b"other", None).read_flow_token(token),
+        None
+    );
+}
+
+#[test]
+fn nothing_secret_is_printed() {
+    let secret = "0123456789abcdef";
+    let printed = format!("{:?}", rotated(secret, secret));
+    assert_eq!(printed, "Keys { previous: true, .. }");
+}
+
+proptest! {
+    #[test]
+    fn random_text_is_no_flow_token(text in proptest::collection::vec(any::<u8>(), 0..80)) {
+        prop_assert_eq!(keys("secret").read_flow_token(&text), None);
+    }
+
+    #[test]
+    fn hexadecimal_text_is_read_back(value: u64) {
+        prop_assert_eq!(parse_hex(&hex(value)), Some(value));
+    }
+}

@@ -1,0 +1,323 @@
+//! The sending side of a worker: by AF_XDP where it can, else by the kernel, and what is counted on the way.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use arc_swap::{ArcSwap, Cache};
+use lb_common::decode::Udp;
+
+use super::{Port, Transmit, waiting::Waiting};
+use crate::{
+    afxdp::{Sender, TxPool, frame},
+    control::{
+        next_hops::{Miss, NextHop, NextHops},
+        resolver::Asker,
+    },
+    forward::{Action, Datagram, Edits, ListenerIndex, Outcome, Scratch, Table, Verdict},
+    kernel_socket::KernelSocket,
+    stats::{Counter, WorkerStats},
+    sys::thread::monotonic_ns,
+};
+
+/// What is to be sent.
+pub(super) enum Message<'a> {
+    /// What arrived, changed.
+    Edited { payload: &'a [u8], edits: &'a Edits },
+    /// Made by us.
+    New(&'a [u8]),
+}
+
+impl Message<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Edited { payload, edits } => edits.output_len(payload.len()),
+            Self::New(bytes) => bytes.len(),
+        }
+    }
+
+    /// Writes the message to the start of `memory`; `None` when there is not enough of it.
+    fn write(&self, memory: &mut [u8]) -> Option<usize> {
+        match self {
+            Self::Edited { payload, edits } => edits.apply(payload, memory),
+            Self::New(bytes) => {
+                memory.get_mut(..bytes.len())?.copy_from_slice(bytes);
+                Some(bytes.len())
+            }
+        }
+    }
+}
+
+/// The sending side of a worker.
+pub(super) struct WayOut {
+    pool: Option<TxPool>,
+    senders: Vec<Option<Sender>>,
+    next_hops: Option<Cache<Arc<ArcSwap<NextHops>>, Arc<NextHops>>>,
+    pub sockets: Vec<KernelSocket>,
+    pub stats: WorkerStats,
+    identification: u16,
+    asker: Asker,
+    /// What waits for the name servers.
+    pub waiting: Waiting,
+}
+
+impl WayOut {
+    pub fn new(
+        transmit: Option<Transmit>,
+        sockets: Vec<KernelSocket>,
+        stats: WorkerStats,
+        asker: Asker,
+    ) -> Self {
+        let (pool, senders, next_hops) = match transmit {
+            Some(transmit) => (
+                Some(transmit.pool),
+                transmit.senders,
+                Some(Cache::new(transmit.next_hops)),
+            ),
+            None => (None, Vec::new(), None),
+        };
+        // Workers start apart from each other, so that what two of them send to one host has different numbers for longer.
+        let identification = monotonic_ns() as u16;
+        Self {
+            pool,
+            senders,
+            next_hops,
+            sockets,
+            stats,
+            identification,
+            asker,
+            waiting: Waiting::default(),
+        }
+    }
+
+    /// Looks for a new snapshot of the next hops.
+    pub fn begin(&mut self) {
+        if let Some(next_hops) = &mut self.next_hops {
+            next_hops.load();
+        }
+    }
+
+    /// Counts a verdict, and has a name asked for that it needs.
+    pub fn count(
+        &self,
+        table: &Table,
+        verdict: &Verdict,
+        datagram: &Datagram<'_>,
+        scratch: &Scratch,
+    ) {
+        if let Some(question) = &scratch.question {
+            // What cannot be asked now is asked when it comes again.
+            let _ = self.asker.ask_owned(question);
+        }
+        if verdict.action == Action::AwaitName {
+            // It is counted when it is decided on.
+            return;
+        }
+        self.stats.outcome(verdict.outcome);
+        self.stats.nat(verdict.nat);
+        if let Some(reason) = scratch.invalid {
+            self.stats.invalid(reason);
+        }
+        if verdict.outcome == Outcome::Response
+            && let Some(backend) = table.backend_at(datagram.source)
+        {
+            self.stats.backend_response(backend);
+        }
+        if let Action::Forward {
+            backend: Some(backend),
+            initial_invite,
+            wants_answer,
+            ..
+        } = verdict.action
+        {
+            self.stats.backend_request(backend, wants_answer);
+            if initial_invite {
+                self.stats.backend_invite(backend);
+            }
+        }
+    }
+
+    /// Keeps a datagram until the name servers have answered.
+    pub fn wait(&mut self, datagram: &Datagram<'_>, now_ns: u64) {
+        if !self.waiting.keep(datagram, now_ns) {
+            self.stats.outcome(Outcome::AwaitsName);
+        }
+    }
+
+    /// Sends by AF_XDP where it can, else by the kernel. `arrival` is what the message was made from, if it arrived.
+    pub fn send(
+        &mut self,
+        listener: ListenerIndex,
+        ends: frame::Ends,
+        message: Message<'_>,
+        arrival: Option<(&Udp, &frame::Ends)>,
+    ) {
+        if self.send_by_af_xdp(&ends, &message, arrival).is_none() {
+            self.send_by_kernel(listener, ends.destination, &message);
+        }
+    }
+
+    /// `None`: the kernel has to do it, and the reason has been counted.
+    fn send_by_af_xdp(
+        &mut self,
+        ends: &frame::Ends,
+        message: &Message<'_>,
+        arrival: Option<(&Udp, &frame::Ends)>,
+    ) -> Option<()> {
+        let hop = self.next_hop(ends)?;
+        let is_ipv4 = ends.source.is_ipv4();
+        let message_len = message.len();
+        if frame::packet_len(is_ipv4, message_len) > usize::from(hop.mtu) {
+            self.stats.add(Counter::LargerThanMtu, 1);
+            return None;
+        }
+        let Some(sender) = self
+            .senders
+            .get_mut(usize::from(hop.port))
+            .and_then(Option::as_mut)
+        else {
+            self.stats.add(Counter::NextHopOtherInterface, 1);
+            return None;
+        };
+        let pool = self.pool.as_mut()?;
+        let Some(mut chunk) = pool.take() else {
+            self.stats.add(Counter::TxNoChunk, 1);
+            return None;
+        };
+        let headers_len = frame::headers_len(&hop, is_ipv4);
+        let memory = pool.memory(&mut chunk);
+        let Some(written) = memory
+            .get_mut(headers_len..)
+            .and_then(|memory| message.write(memory))
+        else {
+            // The way's MTU is larger than a chunk of ours.
+            pool.give_back(chunk);
+            self.stats.add(Counter::LargerThanMtu, 1);
+            return None;
+        };
+        let frame_len = headers_len + written;
+        let checksum = match (message, arrival) {
+            (Message::Edited { payload, edits }, Some((udp, arrived))) => {
+                let difference = edits.checksum_difference(payload);
+                frame::updated_checksum(udp, arrived, ends, written, difference)
+            }
+            _ => frame::new_checksum(ends, &memory[headers_len..frame_len]),
+        };
+        self.identification = self.identification.wrapping_add(1);
+        frame::write_headers(
+            &mut memory[..frame_len],
+            &hop,
+            ends,
+            checksum,
+            self.identification,
+        );
+        pool.set_len(&mut chunk, frame_len);
+        match sender.enqueue(chunk) {
+            Ok(()) => {
+                self.stats.add(Counter::TxAfXdpBytes, frame_len as u64);
+                Some(())
+            }
+            Err(chunk) => {
+                pool.give_back(chunk);
+                self.stats.add(Counter::TxRingFull, 1);
+                // Lost as on a full wire; the kernel would queue it behind the same device.
+                Some(())
+            }
+        }
+    }
+
+    fn next_hop(&mut self, ends: &frame::Ends) -> Option<NextHop> {
+        if ends.source.is_ipv4() != ends.destination.is_ipv4() {
+            // The configuration keeps families apart; a forged token cannot pass its MAC. The kernel refuses and counts.
+            return None;
+        }
+        let counter = match self
+            .next_hops
+            .as_mut()?
+            .load()
+            .lookup(ends.destination.ip())
+        {
+            Ok(hop) => return Some(hop),
+            Err(Miss::NoRoute) => Counter::NextHopNoRoute,
+            Err(Miss::NoNeighbour) => Counter::NextHopNoNeighbour,
+            Err(Miss::OtherInterface) => Counter::NextHopOtherInterface,
+            Err(Miss::Local) => Counter::NextHopLocal,
+        };
+        self.stats.add(counter, 1);
+        None
+    }
+
+    pub fn send_by_kernel(
+        &mut self,
+        listener: ListenerIndex,
+        to: SocketAddr,
+        message: &Message<'_>,
+    ) {
+        if let Some(socket) = self.sockets.get_mut(usize::from(listener.0)) {
+            socket.send(to, message.len(), &self.stats, |memory| {
+                message.write(memory)
+            });
+        }
+    }
+
+    /// Makes everything that was queued in this turn leave.
+    pub fn flush(&mut self) {
+        if let Some(pool) = &mut self.pool {
+            for sender in self.senders.iter_mut().flatten() {
+                let flushed = sender.flush(pool);
+                self.stats.add(Counter::TxAfXdp, flushed.queued);
+                self.stats.add(Counter::TxRingFull, flushed.ring_full);
+                self.stats.add(Counter::TxKick, flushed.kicks);
+                self.stats.add(Counter::TxKickAgain, flushed.again);
+            }
+        }
+        for socket in &mut self.sockets {
+            socket.flush(&self.stats);
+        }
+    }
+
+    /// Writes where the chunks are, and what the sockets themselves count.
+    pub fn write_gauges(&mut self, ports: &mut [Port]) {
+        let Some(pool) = &mut self.pool else { return };
+        let (mut fill, mut rx) = (0, 0);
+        let mut sums = [0u64; 6];
+        for port in ports {
+            let chunks = port.receiver.chunks();
+            fill += u64::from(chunks.0);
+            rx += u64::from(chunks.1);
+            if let Ok(statistics) = port.receiver.statistics() {
+                let values = [
+                    statistics.rx_dropped(),
+                    statistics.rx_ring_full(),
+                    statistics.rx_fill_ring_empty_descs(),
+                    statistics.tx_ring_empty_descs(),
+                    statistics.rx_invalid_descs(),
+                    statistics.tx_invalid_descs(),
+                ];
+                sums.iter_mut()
+                    .zip(values)
+                    .for_each(|(sum, value)| *sum += value);
+            }
+        }
+        let tx: u64 = self
+            .senders
+            .iter()
+            .flatten()
+            .map(|sender| u64::from(sender.chunks()))
+            .sum();
+        let levels = [
+            (Counter::FramesTotal, u64::from(pool.total())),
+            (Counter::FramesFree, pool.free() as u64),
+            (Counter::FramesInFill, fill),
+            (Counter::FramesInRx, rx),
+            (Counter::FramesInTx, tx),
+            (Counter::XskRxDropped, sums[0]),
+            (Counter::XskRxRingFull, sums[1]),
+            (Counter::XskFillRingEmpty, sums[2]),
+            (Counter::XskTxRingEmpty, sums[3]),
+            (Counter::XskRxInvalid, sums[4]),
+            (Counter::XskTxInvalid, sums[5]),
+        ];
+        for (counter, value) in levels {
+            self.stats.set(counter, value);
+        }
+    }
+}
