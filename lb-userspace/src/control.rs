@@ -5,6 +5,7 @@ pub mod commands;
 pub mod next_hops;
 pub mod plane;
 pub mod probes;
+pub mod resolver;
 pub mod server;
 pub mod status;
 

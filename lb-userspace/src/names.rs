@@ -2,7 +2,7 @@
 //!
 //! [`Names`] is a snapshot of answers for the workers, [`find`] the procedure that makes an answer out of record sets,
 //! [`Targets`] the order in which a request tries the servers that it got. Nothing here opens a socket, reads a clock
-//! or draws a random number; [`crate::control`] asks the name servers and publishes snapshots.
+//! or draws a random number; `control::resolver` asks the name servers and publishes snapshots.
 
 mod procedure;
 mod snapshot;
