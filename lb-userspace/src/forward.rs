@@ -6,6 +6,7 @@ mod keepalive;
 mod memory;
 mod outcome;
 mod own_routes;
+mod ping;
 mod reply;
 mod request;
 mod response;

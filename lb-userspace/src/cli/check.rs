@@ -83,6 +83,7 @@ struct ListenerMeaning {
     address: String,
     nat: NatMeaning,
     validate: ValidateMeaning,
+    ping_replies: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -191,6 +192,7 @@ impl Meaning {
                     .map(Check::name)
                     .collect(),
             },
+            ping_replies: listener.ping_replies.name(),
         });
         let pools = config.pools.iter().zip(&table.pools).map(|(text, pool)| {
             let shares = pool
@@ -287,7 +289,12 @@ impl Meaning {
         text += &heading("Listeners");
         let mut grid = Grid::new(&[Align::Left, Align::Left]);
         for listener in &self.listeners {
-            grid.row([&listener.name, &listener.address]);
+            let pings = match listener.ping_replies {
+                "all" => ", answers every OPTIONS from outside a dialog",
+                "off" => ", answers no OPTIONS",
+                _ => "",
+            };
+            grid.row([&listener.name, &format!("{}{pings}", listener.address)]);
         }
         text += &grid.render("  ");
         text += &validation(config, heading);

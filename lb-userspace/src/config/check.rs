@@ -15,7 +15,8 @@ use std::{
 use self::fields::{Fields, Wanted};
 use super::{
     BackendConfig, Config, ConfigError, Control, DEFAULT_PORT, Datapath, HealthConfig, Listener,
-    MAX_BACKENDS, MAX_INTERFACES, MAX_LISTENERS, Mode, Node, Stats, WantedAttach, ZeroCopy,
+    MAX_BACKENDS, MAX_INTERFACES, MAX_LISTENERS, Mode, Node, PingReplies, Stats, WantedAttach,
+    ZeroCopy,
     locate::{Locator, Path},
     problem::Problems,
     text::{self, shown},
@@ -328,12 +329,15 @@ impl Checker {
         if port == 0 {
             fields.refuse(&at.key("port"), "0", PORT);
         }
+        let ping_replies = PingReplies::ALL.map(|replies| (replies.name(), replies));
+        let ping_replies = fields.choice(&at.key("ping_replies"), text.ping_replies, &ping_replies);
         let validate = self.validate(&at.key("validate"), text.validate);
         Some(Listener {
             name: name?,
             address: SocketAddr::new(address?, port),
             nat: nat.unwrap_or_default(),
             validate,
+            ping_replies,
         })
     }
 

@@ -2,6 +2,7 @@
 
 mod distribution;
 mod nat;
+mod pings;
 
 use proptest::prelude::*;
 

@@ -109,6 +109,7 @@ section!(Listener {
     port: u16,
     nat: NatPolicy,
     validate: Value,
+    ping_replies: String,
 });
 
 section!(Validate {

@@ -69,7 +69,7 @@ outcomes! {
     KeepaliveStun, "keepalive_stun", Reply;
     /// A STUN binding request with an attribute that must be understood and is not: 420 (RFC 8489 §6.3.1).
     StunUnknownAttribute, "stun_unknown_attribute", Reply;
-    /// An OPTIONS for us: 200.
+    /// An OPTIONS for us, or one that `ping_replies` of its listener has us answer: 200.
     OptionsAnswered, "options_answered", Reply;
     /// Max-Forwards is 0: 483.
     MaxForwardsExceeded, "max_forwards_exceeded", Reply;

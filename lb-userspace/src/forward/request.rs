@@ -13,7 +13,7 @@ use super::{
 use crate::{
     balance::BackendIndex,
     nat::{self, Alias, Examined, Facts, Fix, Notes},
-    sip::{Fault, MAX_HEADER_FIELDS, Message, Method, Span, StartLine, Uri, Via},
+    sip::{Fault, MAX_HEADER_FIELDS, Message, Method, Span, StartLine, Via},
     token::{FlowToken, TransactionId, TransactionParts},
     validate::{self, Findings, Mode, Reason},
 };
@@ -265,7 +265,7 @@ impl<'a> Request<'a> {
             })?;
         match routes.lead {
             Some(lead) => Ok(Way::Led(self.follow(lead))),
-            None if self.is_options_for_us(routes) => Err(Refusal::OPTIONS),
+            None if self.is_ping(routes) => Err(Refusal::OPTIONS),
             None if self.table.is_backend(self.source.ip()) => {
                 self.follow_alias(routes).map(Way::Led)
             }
@@ -323,15 +323,6 @@ impl<'a> Request<'a> {
         let token = self.table.read_flow_token(alias.token.of(self.bytes));
         let client = token.ok_or(Refusal::BAD_TOKEN)?.client;
         Ok(self.to_client(client, self.source))
-    }
-
-    /// An OPTIONS whose Request-URI is a listener without a user (RFC 3261 §11.2), and which no Route takes elsewhere.
-    fn is_options_for_us(&self, routes: &OwnRoutes) -> bool {
-        self.method == Method::Options
-            && !routes.foreign
-            && Uri::parse(self.bytes, self.uri).is_some_and(|uri| {
-                uri.user.is_none_or(Span::is_empty) && self.table.is_own(self.bytes, &uri)
-            })
     }
 
     fn forward(

@@ -12,7 +12,7 @@ use siphasher::sip::SipHasher13;
 use super::{stamp::PAD, text::Text};
 use crate::{
     balance::{Backend, BackendIndex, LookupTable, Pool, Roster, State, Strategy},
-    config::{Config, OnBreach},
+    config::{Config, OnBreach, PingReplies},
     limit::{CallLimits, Limit},
     nat::{Policy, PrivateNetworks},
     sip::{Uri, parse_ip},
@@ -35,6 +35,8 @@ pub struct Listener {
     pub nat: Policy,
     /// What is validated of requests from outside; `None` for nothing.
     pub validate: Option<Validate>,
+    /// Which OPTIONS are answered here.
+    pub ping_replies: PingReplies,
     /// What our header fields consist of besides tokens and MACs, written once.
     pub(super) template: Template,
 }
@@ -47,6 +49,7 @@ impl Listener {
             address,
             nat: Policy::default(),
             validate: None,
+            ping_replies: PingReplies::default(),
             template: Template::new(address),
         }
     }
@@ -59,6 +62,14 @@ impl Listener {
     /// The same listener with this validation.
     pub fn with_validate(self, validate: Option<Validate>) -> Self {
         Self { validate, ..self }
+    }
+
+    /// The same listener that answers these OPTIONS.
+    pub fn with_ping_replies(self, ping_replies: PingReplies) -> Self {
+        Self {
+            ping_replies,
+            ..self
+        }
     }
 }
 
@@ -254,6 +265,7 @@ impl Table {
             Listener::new(listener.name.clone(), listener.address)
                 .with_nat(listener.nat)
                 .with_validate(listener.validate)
+                .with_ping_replies(listener.ping_replies)
         });
         let bytes = |text: &Option<String>| text.clone().map(String::into_bytes);
         let routes = config.routes.iter().map(|route| RouteRule {
@@ -350,7 +362,7 @@ impl Table {
     }
 
     /// A number that is equal on two nodes exactly when they send requests without a flow token to the same backends and
-    /// validate alike (but for a chance of 2^-64): it covers the secret, listeners, pools and routes.
+    /// validate and answer alike (but for a chance of 2^-64): it covers the secret, listeners, pools and routes.
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = SipHasher13::new();
         let mut say = |text: String| {
@@ -360,7 +372,10 @@ impl Table {
         let mut listeners = self
             .listeners
             .iter()
-            .map(|listener| (listener.address, format!("{:?}", listener.validate)))
+            .map(|listener| {
+                let answers = (listener.validate, listener.ping_replies);
+                (listener.address, format!("{answers:?}"))
+            })
             .collect::<Vec<_>>();
         listeners.sort();
         say(format!("{listeners:?}"));
@@ -518,6 +533,7 @@ pools: [ { name: x, backends: [ { name: x1, address: '10.0.0.2:5060' } ] } ]
         for (from, to) in [
             ("113.10", "113.11"),
             ("113.10", "113.10, validate: reply"),
+            ("113.10", "113.10, ping_replies: all"),
             ("name: x1", "name: x2"),
             ("10.0.0.2", "10.0.0.3"),
             (

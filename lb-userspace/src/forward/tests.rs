@@ -5,6 +5,7 @@ mod distribution;
 mod edge;
 mod nat;
 mod own_address;
+mod pings;
 mod properties;
 mod replies;
 mod requests;
