@@ -5,12 +5,14 @@
 //! found.
 
 mod check;
+mod client_address;
 mod duration;
 mod locate;
 mod problem;
 mod secret;
 mod text;
 
+pub use client_address::{ClientAddress, ClientFields, ProxyVersion};
 pub use problem::{ConfigError, Problem};
 
 use std::{
@@ -208,6 +210,9 @@ pub struct PoolConfig {
     pub backends: Vec<BackendConfig>,
     /// `health`: probes; default none.
     pub health: Option<HealthConfig>,
+    /// `client_address`, default `off`: how the backends learn where a datagram came from. A backend that is in several
+    /// pools has one way.
+    pub client_address: ClientAddress,
 }
 
 /// `pools[].health`: how the backends of a pool are probed.

@@ -1,5 +1,6 @@
 //! The decision: datagram and table in, [`Verdict`] and edits out. Opens no socket, reads no clock, allocates nothing.
 
+mod client_address;
 mod distribute;
 mod edits;
 mod keepalive;
@@ -7,6 +8,7 @@ mod memory;
 mod outcome;
 mod own_routes;
 mod ping;
+mod proxy_protocol;
 mod reply;
 mod request;
 mod response;
@@ -22,6 +24,7 @@ mod trace;
 pub use edits::{Edits, EditsFull};
 pub use memory::Memory;
 pub use outcome::{Outcome, OutcomeClass};
+pub use proxy_protocol::{PROXY_SIGNATURE, proxy_header_of_our_own};
 pub use reply::REPLY_GROWTH;
 pub use table::{Listener, ListenerIndex, RouteRule, Table, Texts};
 pub(crate) use text::Text;

@@ -1,13 +1,14 @@
 //! `siplb check`: what a configuration means.
 
 mod against;
+mod client_address;
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
 
-use self::against::Against;
+use self::{against::Against, client_address::ClientAddressMeaning};
 use super::{
     Failure,
     output::{Align, Grid, Output, Terminal, grouped, percent, span},
@@ -106,6 +107,7 @@ struct PoolMeaning {
     /// Any node picks the same backend for a message, whatever it has seen before.
     exact_across_nodes: bool,
     health: Option<HealthMeaning>,
+    client_address: ClientAddressMeaning,
     backends: Vec<BackendMeaning>,
 }
 
@@ -222,6 +224,7 @@ impl Meaning {
                     rise: health.rise,
                     slow_start_ms: health.slow_start.as_millis() as u64,
                 }),
+                client_address: ClientAddressMeaning::new(&text.client_address),
                 backends: backends.collect(),
             }
         });
@@ -317,6 +320,7 @@ impl Meaning {
                 ),
                 None => "  not probed: all backends count as healthy\n".to_owned(),
             };
+            text += &pool.client_address.line();
         }
 
         text += &heading("Routes (requests without a flow token; the first rule that matches)");

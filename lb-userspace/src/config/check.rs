@@ -1,5 +1,6 @@
 //! Typed text to meaning: defaults, ranges, names that must exist, things that must fit together.
 
+mod client_address;
 mod fields;
 mod limits;
 mod nat;
@@ -118,6 +119,7 @@ impl Checker {
         let (listeners, pools) = (listeners?, pools?);
         let routes = self.routes(&root.key("routes"), text.routes, &listeners, &pools);
         self.addresses_fit(node.as_ref(), &listeners, &pools);
+        self.client_addresses_agree(&pools);
         if control.socket == stats.file {
             let what = format!(
                 "{:?} is control.socket as well; name another file",
@@ -386,6 +388,7 @@ impl Checker {
         let name = self.fields.required(&at.key("name"), text.name, NAME, name);
         let strategy = self.strategy(at, text.strategy, text.user_only);
         let health = self.health(&at.key("health"), text.health);
+        let client_address = self.client_address(&at.key("client_address"), text.client_address);
         let at = at.key("backends");
         let example = "at least one, such as \"- { name: sw1, address: 10.0.0.11:5060 }\"";
         let entries = self
@@ -428,6 +431,7 @@ impl Checker {
             strategy: strategy.unwrap_or_default(),
             backends,
             health,
+            client_address,
         }
     }
 

@@ -123,6 +123,13 @@ section!(Pool {
     user_only: bool,
     backends: List<Backend>,
     health: Health,
+    client_address: Value,
+});
+
+section!(ClientAddress {
+    ip: String,
+    port: String,
+    transport: String,
 });
 
 section!(Health {

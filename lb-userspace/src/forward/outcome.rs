@@ -131,6 +131,8 @@ outcomes! {
     BodyTooShort, "body_too_short", Reply;
     /// 400: not well-formed, and the listener validates; [`crate::validate::Reason`] says why.
     InvalidRequest, "invalid_request", Reply;
+    /// 400: more header fields than can be taken out that tell backends a client's address, which is for us to do.
+    ForgedClientAddress, "forged_client_address", Reply;
     /// No bytes at all.
     Empty, "empty", Drop;
     /// Nothing but NUL bytes, as some clients send to keep a pinhole open.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::{
     Action, Datagram, Edits, Listener, ListenerIndex, Outcome, Scratch, Table, Verdict,
+    client_address::{Told, announce},
     distribute::Remembered,
     own_routes::{Lead, OwnRoutes, RouteError},
     reply::{self, Status},
@@ -18,8 +19,8 @@ use crate::{
     validate::{self, Findings, Mode, Reason},
 };
 
-/// Most header fields of a request that goes on. We add up to four, which its responses bring back with those of every
-/// further proxy and the server's own: the rest of what is read is room for them.
+/// Most header fields of a request that goes on. We add up to seven. Its responses bring back Via and Record-Route, with
+/// those of every further proxy and the server's own: the rest of what is read is room for them.
 const MAX_FIELDS: usize = MAX_HEADER_FIELDS - 16;
 
 /// A request that is being decided on.
@@ -39,7 +40,7 @@ pub(super) struct Request<'a> {
 /// Where a request goes.
 pub(super) struct NextHop {
     outcome: Outcome,
-    to: SocketAddr,
+    pub to: SocketAddr,
     pub backend: Option<BackendIndex>,
     /// The client of the dialog, should the request create one; `None` for who sent the request.
     client: Option<SocketAddr>,
@@ -137,6 +138,8 @@ impl<'a> Request<'a> {
                 Way::ToPool => self.distribute(Remembered::new(self, transaction, memory, now_ns)),
             }
         });
+        let mut told = Told::default();
+        let next_hop = next_hop.and_then(|next_hop| self.tell(next_hop, &mut told));
         let from_client = self.is_from_client(&next_hop);
         let mut nat = match from_client {
             true => self.examine(&mut scratch.nat),
@@ -146,7 +149,7 @@ impl<'a> Request<'a> {
         let stamp = Stamp::new(self.bytes, &via, self.source, force_rport);
         let mut verdict = match next_hop {
             Ok(next_hop) => {
-                let rewrite = Rewrite::new(self, &routes, &findings);
+                let rewrite = Rewrite::new(self, &routes, &findings, &told);
                 self.forward(
                     transaction,
                     stamp,
@@ -341,6 +344,8 @@ impl<'a> Request<'a> {
                 backend: next_hop.flow_backend,
             });
         }
+        let here = self.listener.address;
+        let announced = announce(self.table, self.source, here, next_hop.to, edits);
         let mended = match nat {
             Some(nat) => nat.fix(&self.table.keys, next_hop.to, edits),
             None => Ok(()),
@@ -349,7 +354,8 @@ impl<'a> Request<'a> {
             Some(alias) => edits.push(alias.start(), alias.len(), b""),
             None => Ok(()),
         };
-        match mended
+        match announced
+            .and(mended)
             .and(unaliased)
             .and_then(|()| rewrite.request(transaction, stamp, edits))
         {
@@ -451,6 +457,11 @@ impl Refusal {
     pub const NO_BACKEND: Self = Self {
         outcome: Outcome::NoUsableBackend,
         status: Some(Status::new(b"503", "Service Unavailable")),
+    };
+
+    pub const FORGED_CLIENT_ADDRESS: Self = Self {
+        outcome: Outcome::ForgedClientAddress,
+        status: Some(Status::new(b"400", "Forged client address header field")),
     };
 
     /// A call above a limit that gets no answer.

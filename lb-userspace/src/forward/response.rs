@@ -1,6 +1,9 @@
 //! What becomes of a response (RFC 3261 §16.7, §18.1.2, §18.2.2).
 
-use super::{Action, Datagram, Edits, EditsFull, Listener, Outcome, Scratch, Table, Verdict};
+use super::{
+    Action, Datagram, Edits, EditsFull, Listener, Outcome, Scratch, Table, Verdict,
+    client_address::announce,
+};
 use crate::{
     balance::Lifetime,
     nat::{self, Examined, Facts, Notes},
@@ -44,11 +47,13 @@ pub(super) fn decide(
         None => message.via_line,
     };
     let mut nat = examine(table, datagram, message, &mut scratch.nat);
+    let announced = announce(table, datagram.source, listener.address, to, edits);
     let mended = match &mut nat {
         Some(nat) => nat.fix(&table.keys, to, edits),
         None => Ok(()),
     };
-    let edited = mended
+    let edited = announced
+        .and(mended)
         .and_then(|()| edits.push(removed.start(), removed.len(), b""))
         .and_then(|()| pad(message, edits))
         .and_then(|()| edits.finish());

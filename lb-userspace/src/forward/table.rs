@@ -9,7 +9,7 @@ use std::{
 use ipnet::IpNet;
 use siphasher::sip::SipHasher13;
 
-use super::{stamp::PAD, text::Text};
+use super::{client_address::ClientAddresses, stamp::PAD, text::Text};
 use crate::{
     balance::{Backend, BackendIndex, LookupTable, Pool, Roster, State, Strategy},
     config::{Config, OnBreach, PingReplies},
@@ -215,6 +215,8 @@ pub struct Table {
     /// How many calls may be opened, and what becomes of more.
     pub calls: Arc<CallLimits>,
     pub(super) breach: Breach,
+    /// What backends are told of where a datagram came from.
+    pub(super) client_addresses: ClientAddresses,
     /// Finds the places of calls and sources in what a worker remembers.
     pub(super) memory_key: [u8; 16],
     /// True when a rule has a NAT policy of its own.
@@ -294,6 +296,7 @@ impl Table {
         Self {
             private,
             calls: Arc::clone(calls),
+            client_addresses: ClientAddresses::new(config),
             breach: Breach {
                 on_breach: limits.on_breach,
                 retry_after_s: limits.retry_after.map_or(0, |time| time.as_secs() as u32),
@@ -343,6 +346,7 @@ impl Table {
         Self {
             memory_key: keys.subkey("memory of a worker"),
             calls: Arc::default(),
+            client_addresses: ClientAddresses::default(),
             breach: Breach {
                 on_breach: limits.on_breach,
                 retry_after_s: 0,
@@ -385,12 +389,13 @@ impl Table {
                 .map(|index| self.listeners[usize::from(index.0)].address);
             let table = self.pools[route.pool].table.as_ref();
             say(format!(
-                "{:?} {listener:?} {:?} {:?} {:?} {:?}",
+                "{:?} {listener:?} {:?} {:?} {:?} {:?} {:?}",
                 route.method,
                 route.source,
                 route.texts,
                 route.strategy.unwrap_or(self.pools[route.pool].strategy),
-                table.map(LookupTable::fingerprint)
+                table.map(LookupTable::fingerprint),
+                self.client_addresses.of_pool(route.pool)
             ));
         }
         hasher.finish()
@@ -534,6 +539,7 @@ pools: [ { name: x, backends: [ { name: x1, address: '10.0.0.2:5060' } ] } ]
             ("113.10", "113.11"),
             ("113.10", "113.10, validate: reply"),
             ("113.10", "113.10, ping_replies: all"),
+            ("name: x,", "name: x, client_address: proxy-protocol,"),
             ("name: x1", "name: x2"),
             ("10.0.0.2", "10.0.0.3"),
             (

@@ -1,5 +1,6 @@
 //! The whole decision, datagram in and datagram out.
 
+mod client_address;
 mod dialogs;
 mod distribution;
 mod edge;

@@ -7,7 +7,10 @@ use super::{
 };
 use crate::{
     balance::Strategy,
-    config::{BackendConfig, HealthConfig, Listener, PoolConfig, RouteConfig, locate::Path, text},
+    config::{
+        BackendConfig, ClientAddress, HealthConfig, Listener, PoolConfig, RouteConfig,
+        locate::Path, text,
+    },
     limit::MAX_CPS,
 };
 
@@ -25,6 +28,7 @@ pub(super) struct Pool {
     pub(super) strategy: Strategy,
     pub(super) backends: Vec<Option<BackendConfig>>,
     pub(super) health: Option<HealthConfig>,
+    pub(super) client_address: ClientAddress,
 }
 
 impl Pool {
@@ -34,6 +38,7 @@ impl Pool {
             strategy: self.strategy,
             backends: self.backends.into_iter().collect::<Option<_>>()?,
             health: self.health,
+            client_address: self.client_address,
         })
     }
 }
