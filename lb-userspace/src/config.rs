@@ -5,12 +5,14 @@
 //! found.
 
 mod check;
+mod client_address;
 mod duration;
 mod locate;
 mod problem;
 mod secret;
 mod text;
 
+pub use client_address::{ClientAddress, ClientFields, ProxyVersion};
 pub use problem::{ConfigError, Problem};
 
 use std::{
@@ -169,6 +171,34 @@ pub struct Listener {
     /// `validate`: what becomes of requests from outside that are not well-formed; default off. Either a mode alone,
     /// with all checks, or `mode` and `checks`.
     pub validate: Option<Validate>,
+    /// `ping_replies`, default `for-us`: which OPTIONS are answered here.
+    pub ping_replies: PingReplies,
+}
+
+/// `listeners[].ping_replies`: which OPTIONS a listener answers with 200 itself. One with Max-Forwards 0 always is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum PingReplies {
+    /// `for-us`: whose Request-URI is a listener without a user, whoever asks.
+    #[default]
+    ForUs,
+    /// `all`: these, and every one from outside that belongs to no dialog and that no Route leads elsewhere.
+    All,
+    /// `off`: none; they go where any request goes.
+    Off,
+}
+
+impl PingReplies {
+    /// All of them, the default first.
+    pub const ALL: [Self; 3] = [Self::ForUs, Self::All, Self::Off];
+
+    /// The name in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ForUs => "for-us",
+            Self::All => "all",
+            Self::Off => "off",
+        }
+    }
 }
 
 /// `pools[]`: backends that share calls.
@@ -185,6 +215,9 @@ pub struct PoolConfig {
     /// `registration`, default `path`: how phones that register with this pool stay reachable. Either a mode alone, or `mode`
     /// and `supported_path`.
     pub registration: Registration,
+    /// `client_address`, default `off`: how the backends learn where a datagram came from. A backend that is in several
+    /// pools has one way.
+    pub client_address: ClientAddress,
 }
 
 /// `pools[].registration`: how phones that register stay reachable through us.

@@ -1,6 +1,7 @@
 //! The decision: datagram and table in, [`Verdict`] and edits out. Opens no socket, reads no clock, allocates nothing.
 
 mod attempts;
+mod client_address;
 mod distribute;
 mod edits;
 mod keepalive;
@@ -10,6 +11,8 @@ mod outbound;
 mod outcome;
 mod own_contact;
 mod own_routes;
+mod ping;
+mod proxy_protocol;
 mod registration;
 mod reply;
 mod request;
@@ -27,6 +30,7 @@ mod trace;
 pub use edits::{Edits, EditsFull};
 pub use memory::Memory;
 pub use outcome::{Outcome, OutcomeClass};
+pub use proxy_protocol::{PROXY_SIGNATURE, proxy_header_of_our_own};
 pub use reply::REPLY_GROWTH;
 pub use table::{Listener, ListenerIndex, RouteRule, Table, Texts};
 pub(crate) use text::Text;

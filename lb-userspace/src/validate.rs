@@ -22,6 +22,11 @@ pub use scan::{Findings, MAX_MARKS, scan};
 /// Header field that tells a backend why a request is not well-formed.
 pub const MARK: &str = "X-Validate-Fail";
 
+/// True for the name of a header field, long or compact, that has a meaning here, and for [`MARK`].
+pub(crate) fn is_known(name: &[u8]) -> bool {
+    fields::Kind::of(name) != fields::Kind::Other
+}
+
 /// What a listener validates and what becomes of a request that fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Validate {

@@ -238,6 +238,46 @@ Pool switches
 }
 
 #[test]
+fn check_says_what_is_answered_here_and_what_backends_are_told() {
+    let dir = Dir::new("told");
+    let text = "
+node: { name: a }
+listeners: [ { name: p, address: 203.0.113.10, ping_replies: all }, { name: q, address: 203.0.113.11, ping_replies: off } ]
+pools:
+  - { name: x, client_address: proxy-protocol, backends: [ { name: x1, address: 10.0.0.1:5060 } ] }
+  - { name: y, client_address: { port: X-Port, ip: X-IP }, backends: [ { name: y1, address: 10.0.0.2:5060 } ] }
+  - { name: z, backends: [ { name: z1, address: 10.0.0.3:5060 } ] }
+routes: [ { method: INVITE, pool: x }, { method: REGISTER, pool: y }, { pool: z } ]
+";
+    dir.write("siplb.yaml", text);
+    let text = String::from_utf8(dir.siplb(&["check"]).stdout).unwrap();
+    for wanted in [
+        "\n  p  203.0.113.10:5060, answers every OPTIONS from outside a dialog\n  q  203.0.113.11:5060, answers no OPTIONS\n",
+        "\n  told the client's address by the PROXY protocol, version 2, in front of every datagram\n\nPool y\n",
+        "\n  told the client's address by X-IP, X-Port in requests from outside\n\nPool z\n",
+    ] {
+        assert!(text.contains(wanted), "{text}");
+    }
+    assert_eq!(text.matches("told the").count(), 2, "{text}");
+    let output = dir.siplb(&["check", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    for (pointer, value) in [
+        ("/listeners/0/ping_replies", "\"all\""),
+        ("/pools/0/client_address/by", "\"proxy-protocol\""),
+        ("/pools/1/client_address/by", "\"header-fields\""),
+        ("/pools/1/client_address/ip", "\"X-IP\""),
+        ("/pools/1/client_address/transport", "null"),
+        ("/pools/2/client_address/by", "\"off\""),
+    ] {
+        assert_eq!(
+            json.pointer(pointer).unwrap().to_string(),
+            value,
+            "{pointer}"
+        );
+    }
+}
+
+#[test]
 fn check_reports_every_mistake_and_exits_with_2() {
     let dir = Dir::new("mistakes");
     let text = fs::read_to_string(dir.path("siplb.yaml")).unwrap();

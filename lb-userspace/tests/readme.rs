@@ -125,6 +125,10 @@ fn configuration_keys() {
         ),
         ("pools[]", "pools: [ { unknown_key: 1 } ]"),
         (
+            "pools[].client_address",
+            "pools: [ { client_address: { unknown_key: 1 } } ]",
+        ),
+        (
             "pools[].backends[]",
             "pools: [ { backends: [ { unknown_key: 1 } ] } ]",
         ),

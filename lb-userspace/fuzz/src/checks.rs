@@ -35,6 +35,49 @@ impl Sent<'_> {
         assert_ne!(self.verdict.outcome, Outcome::NoRoomForEdits, "{self:?}");
     }
 
+    /// Whatever goes to a backend that expects a PROXY protocol header has one, and nothing else has.
+    pub(crate) fn check_front(&self, is_announced: bool) {
+        let wanted = match self.verdict.action {
+            Action::Forward { to, .. } if is_announced => {
+                self.table.backends().any(|backend| backend.address == to)
+            }
+            _ => false,
+        };
+        assert_eq!(!self.front.is_empty(), wanted, "{self:?}");
+        if wanted {
+            let source = self.datagram.source;
+            let ip = match source.ip().to_canonical() {
+                std::net::IpAddr::V4(ip) => ip.octets().to_vec(),
+                std::net::IpAddr::V6(ip) => ip.octets().to_vec(),
+            };
+            assert!(self.front[16..].starts_with(&ip), "{self:?}");
+            let port = &self.front[self.front.len() - 4..][..2];
+            assert_eq!(port, source.port().to_be_bytes(), "{self:?}");
+        }
+    }
+
+    /// Exactly what we know stands in header fields that tell the source, or what its backend said.
+    fn check_told(&self, was: &Fields<'_>, is: &Fields<'_>, to: SocketAddr) {
+        let source = self.datagram.source;
+        let source = SocketAddr::new(source.ip().to_canonical(), source.port());
+        let is_request = self.verdict.outcome != Outcome::Response;
+        let is_told = self.tells
+            && is_request
+            && !self.table.is_backend(source.ip())
+            && self.table.backends().any(|backend| backend.address == to);
+        if !is_told {
+            return assert!(was.told == is.told, "told\n{self:?}");
+        }
+        let values = is.told.iter().map(|line| {
+            let value = line.split(|byte| *byte == b':').skip(1).collect::<Vec<_>>();
+            String::from_utf8_lossy(&value.join(&b':'))
+                .trim()
+                .to_owned()
+        });
+        let wanted = [source.ip().to_string(), source.port().to_string()];
+        assert!(values.eq(wanted), "told\n{self:?}");
+    }
+
     /// What is sent on says the same as what came, but for what a proxy has to change (RFC 3261 §16.6, §16.7).
     fn check_forwarded(&self, to: SocketAddr) {
         let payload = self.datagram.payload;
@@ -56,6 +99,7 @@ impl Sent<'_> {
             after.fault
         );
         self.same(&before, &after);
+        self.check_told(&Fields::of(payload), &Fields::of(&self.bytes), to);
         match before.start_line {
             StartLine::Request { .. } => self.check_request(&before, &after, to),
             StartLine::Response { .. } => {
@@ -313,6 +357,8 @@ struct Fields<'a> {
     contacts: Vec<&'a [u8]>,
     /// Those named X-Validate-Fail.
     marks: Vec<&'a [u8]>,
+    /// Those named as a configuration tells a client's address.
+    told: Vec<&'a [u8]>,
 }
 
 impl<'a> Fields<'a> {
@@ -327,11 +373,21 @@ impl<'a> Fields<'a> {
                 Name::Cseq => sorted.kept.push(field.value.of(bytes)),
                 _ if is_named(line, b"record-route") => sorted.record_routes.push(line),
                 _ if is_named(line, b"x-validate-fail") => sorted.marks.push(line),
+                _ if is_of_client(line) => sorted.told.push(line),
                 _ => sorted.kept.push(line),
             }
         }
         sorted
     }
+}
+
+/// The names that one of the configurations uses.
+fn is_of_client(line: &[u8]) -> bool {
+    let mut parts = line.split(|byte| matches!(byte, b':' | b' ' | b'\t' | b'\r' | b'\n'));
+    let name = parts.next().unwrap_or_default();
+    [&b"X-Orig-IP"[..], b"X-Ports"]
+        .iter()
+        .any(|told| told.eq_ignore_ascii_case(name))
 }
 
 fn is_named(line: &[u8], name: &[u8]) -> bool {

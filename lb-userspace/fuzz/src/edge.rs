@@ -4,7 +4,7 @@ use std::{net::SocketAddr, rc::Rc};
 
 use lb_userspace::{
     checksum, config,
-    forward::{Action, Datagram, Memory, Scratch, Table, Trace, Verdict, forward},
+    forward::{Action, Datagram, Memory, PROXY_SIGNATURE, Scratch, Table, Trace, Verdict, forward},
     token::Keys,
 };
 
@@ -50,11 +50,7 @@ pools:
 ";
 
 /// Listeners and routes of the configurations that the input chooses from.
-const CONFIGURATIONS: [&str; 9] = [
-    "
-listeners: [ { name: four, address: 203.0.113.10 }, { name: six, address: '2001:db8::10' } ]
-routes: [ { listener: six, pool: six }, { pool: four } ]
-",
+const CONFIGURATIONS: [&str; 11] = [
     "
 listeners: [ { name: four, address: 203.0.113.10, port: 5061 }, { name: six, address: '2001:db8::10', port: 5 } ]
 routes: [ { method: INVITE, listener: six, pool: six }, { method: OPTIONS, listener: six, pool: six }, { method: INVITE, listener: four, pool: four } ]
@@ -69,6 +65,20 @@ listeners:
   - name: six
     address: '2001:db8::10'
     nat: { detect: [ received, contact-address, ipv6-local, sdp-address ], fix: [ contact, sdp ] }
+routes: [ { listener: six, pool: six }, { pool: four } ]
+",
+    "
+# told: { ip: X-Orig-IP, port: x-ports }
+listeners:
+  - { name: four, address: 203.0.113.10, ping_replies: all, nat: { detect: [ received ], fix: [ contact, sdp ] } }
+  - { name: six, address: '2001:db8::10', ping_replies: off, validate: header }
+routes: [ { listener: six, pool: six }, { pool: four } ]
+",
+    "
+# told: proxy-protocol
+listeners:
+  - { name: four, address: 203.0.113.10, nat: { detect: [ received ], fix: [ rport, contact-alias, sdp ] } }
+  - { name: six, address: '2001:db8::10' }
 routes: [ { listener: six, pool: six }, { pool: four } ]
 ",
     "
@@ -118,7 +128,16 @@ routes: [ { listener: six, pool: six, strategy: hash-auth-username }, { user_age
           { source: [ 198.51.100.0/25 ], to_domain: 10.0.0.1, pool: four, strategy: first },
           { pool: four, strategy: hash-request-uri, user_only: true } ]
 ",
+    "
+listeners: [ { name: four, address: 203.0.113.10 }, { name: six, address: '2001:db8::10' } ]
+routes: [ { listener: six, pool: six }, { pool: four } ]
+",
 ];
+
+/// What both pools of a configuration are told of the client's address: it stands behind `# told: `.
+fn told(text: &str) -> Option<&str> {
+    text.lines().find_map(|line| line.strip_prefix("# told: "))
+}
 
 /// A node with several configurations. All memory is taken once, as in a worker.
 pub struct Edge {
@@ -137,14 +156,25 @@ pub struct Sent<'a> {
     pub mends: bool,
     /// The configuration marks what it finds not valid.
     pub marks: bool,
-    /// What is sent; empty for nothing.
+    /// The configuration tells backends the client's address in header fields.
+    pub tells: bool,
+    /// A PROXY protocol header that stands in front of what is sent; empty for none.
+    pub front: Vec<u8>,
+    /// What is sent, without that; empty for nothing.
     pub bytes: Vec<u8>,
 }
 
 impl Default for Edge {
     fn default() -> Self {
         let table = |text: &str| {
-            let mut config = config::parse(&format!("{HEAD}{text}"), "fuzz.yaml")
+            let head = match told(text) {
+                Some(told) => HEAD.replace(
+                    "    backends:",
+                    &format!("    client_address: {told}\n    backends:"),
+                ),
+                None => HEAD.to_owned(),
+            };
+            let mut config = config::parse(&format!("{head}{text}"), "fuzz.yaml")
                 .unwrap_or_else(|error| panic!("{error}"));
             config.keys = Keys::new(SECRET, None);
             Rc::new(Table::new(&config))
@@ -186,7 +216,7 @@ impl Edge {
         assert_eq!(scratch.reply.capacity(), room, "a reply took memory");
         // Both cost as much as all the rest, and find nothing that depends on single bytes.
         let look_twice = datagram.payload.len().is_multiple_of(8);
-        let bytes = match verdict.action {
+        let mut bytes = match verdict.action {
             Action::Forward { .. } => edited(scratch, datagram.payload),
             Action::Reply { .. } => scratch.reply.clone(),
             Action::Drop | Action::Absorb => Vec::new(),
@@ -207,14 +237,25 @@ impl Edge {
             drop(Trace::new(&table, &datagram, verdict.outcome));
         }
         let text = CONFIGURATIONS[usize::from(choice) % tables.len()];
+        let front = match bytes.starts_with(&PROXY_SIGNATURE) {
+            // The family's nibble says how long it is.
+            true => bytes
+                .drain(..if bytes[13] == 0x12 { 28 } else { 52 })
+                .collect(),
+            false => Vec::new(),
+        };
         let sent = Sent {
             table,
             datagram,
             verdict,
             mends: text.contains("fix:"),
             marks: text.contains("header"),
+            tells: told(text).is_some_and(|told| told.starts_with('{')),
+            front,
             bytes,
         };
+        let is_announced = told(text) == Some("proxy-protocol");
+        sent.check_front(is_announced);
         sent.check_class();
         sent
     }

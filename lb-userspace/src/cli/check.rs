@@ -1,13 +1,14 @@
 //! `siplb check`: what a configuration means.
 
 mod against;
+mod client_address;
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
 
-use self::against::Against;
+use self::{against::Against, client_address::ClientAddressMeaning};
 use super::{
     Failure,
     output::{Align, Grid, Output, Terminal, grouped, percent, span},
@@ -85,6 +86,7 @@ struct ListenerMeaning {
     address: String,
     nat: NatMeaning,
     validate: ValidateMeaning,
+    ping_replies: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -120,6 +122,7 @@ struct PoolMeaning {
     /// `path`, `contact` or `off`.
     registration: &'static str,
     health: Option<HealthMeaning>,
+    client_address: ClientAddressMeaning,
     backends: Vec<BackendMeaning>,
 }
 
@@ -206,6 +209,7 @@ impl Meaning {
                     .map(Check::name)
                     .collect(),
             },
+            ping_replies: listener.ping_replies.name(),
         });
         let pools = config.pools.iter().zip(&table.pools).map(|(text, pool)| {
             let shares = pool
@@ -236,6 +240,7 @@ impl Meaning {
                     rise: health.rise,
                     slow_start_ms: health.slow_start.as_millis() as u64,
                 }),
+                client_address: ClientAddressMeaning::new(&text.client_address),
                 backends: backends.collect(),
             }
         });
@@ -304,7 +309,12 @@ impl Meaning {
         text += &heading("Listeners");
         let mut grid = Grid::new(&[Align::Left, Align::Left]);
         for listener in &self.listeners {
-            grid.row([&listener.name, &listener.address]);
+            let pings = match listener.ping_replies {
+                "all" => ", answers every OPTIONS from outside a dialog",
+                "off" => ", answers no OPTIONS",
+                _ => "",
+            };
+            grid.row([&listener.name, &format!("{}{pings}", listener.address)]);
         }
         text += &grid.render("  ");
         text += &validation(config, heading);
@@ -332,6 +342,7 @@ impl Meaning {
                 "contact" => "  phones that register are reached by a Contact of ours\n",
                 _ => "  phones that register are reached as their Contact says\n",
             };
+            text += &pool.client_address.line();
         }
 
         text += &heading("Routes (requests without a flow token; the first rule that matches)");

@@ -6,6 +6,7 @@ mod facts;
 mod hints;
 mod nat;
 mod printable;
+mod proxy_header;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -1,5 +1,6 @@
 //! Typed text to meaning: defaults, ranges, names that must exist, things that must fit together.
 
+mod client_address;
 mod fields;
 mod limits;
 mod nat;
@@ -16,7 +17,8 @@ use std::{
 use self::fields::{Fields, Wanted};
 use super::{
     BackendConfig, Config, ConfigError, Control, DEFAULT_PORT, Datapath, HealthConfig, Listener,
-    MAX_BACKENDS, MAX_INTERFACES, MAX_LISTENERS, Mode, Node, Stats, WantedAttach, ZeroCopy,
+    MAX_BACKENDS, MAX_INTERFACES, MAX_LISTENERS, Mode, Node, PingReplies, Stats, WantedAttach,
+    ZeroCopy,
     locate::{Locator, Path},
     problem::Problems,
     text::{self, shown},
@@ -119,6 +121,7 @@ impl Checker {
         let (listeners, pools) = (listeners?, pools?);
         let routes = self.routes(&root.key("routes"), text.routes, &listeners, &pools);
         self.addresses_fit(node.as_ref(), &listeners, &pools);
+        self.client_addresses_agree(&pools);
         if control.socket == stats.file {
             let what = format!(
                 "{:?} is control.socket as well; name another file",
@@ -331,12 +334,15 @@ impl Checker {
         if port == 0 {
             fields.refuse(&at.key("port"), "0", PORT);
         }
+        let ping_replies = PingReplies::ALL.map(|replies| (replies.name(), replies));
+        let ping_replies = fields.choice(&at.key("ping_replies"), text.ping_replies, &ping_replies);
         let validate = self.validate(&at.key("validate"), text.validate);
         Some(Listener {
             name: name?,
             address: SocketAddr::new(address?, port),
             nat: nat.unwrap_or_default(),
             validate,
+            ping_replies,
         })
     }
 
@@ -386,6 +392,7 @@ impl Checker {
         let strategy = self.strategy(at, text.strategy, text.user_only);
         let health = self.health(&at.key("health"), text.health);
         let registration = self.registration(&at.key("registration"), text.registration);
+        let client_address = self.client_address(&at.key("client_address"), text.client_address);
         let at = at.key("backends");
         let example = "at least one, such as \"- { name: sw1, address: 10.0.0.11:5060 }\"";
         let entries = self
@@ -429,6 +436,7 @@ impl Checker {
             backends,
             health,
             registration,
+            client_address,
         }
     }
 

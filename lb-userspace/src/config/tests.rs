@@ -1,7 +1,9 @@
 //! What is said about configurations, good and bad.
 
+mod client_address;
 mod distribution;
 mod nat;
+mod pings;
 
 use proptest::prelude::*;
 

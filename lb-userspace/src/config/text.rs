@@ -110,6 +110,7 @@ section!(Listener {
     port: u16,
     nat: NatPolicy,
     validate: Value,
+    ping_replies: String,
 });
 
 section!(Validate {
@@ -123,12 +124,19 @@ section!(Pool {
     user_only: bool,
     backends: List<Backend>,
     health: Health,
+    client_address: Value,
     registration: Value,
 });
 
 section!(Registration {
     mode: String,
     supported_path: bool,
+});
+
+section!(ClientAddress {
+    ip: String,
+    port: String,
+    transport: String,
 });
 
 section!(Health {

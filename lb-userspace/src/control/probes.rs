@@ -54,6 +54,8 @@ pub struct Target {
     pub address: SocketAddr,
     /// How often, and what counts.
     pub health: HealthConfig,
+    /// What stands in front of a probe.
+    pub prefix: &'static [u8],
 }
 
 /// What probes and traffic have said about a backend so far.

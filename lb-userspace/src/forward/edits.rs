@@ -2,9 +2,11 @@
 
 use lb_common::checksum;
 
-/// Most edits of one message: Via, Max-Forwards, Route and the Request-URI need ten at most; the rest is for Contact and SDP.
-const MAX_EDITS: usize = 14 + crate::nat::MAX_NAT_EDITS;
-/// Room for all text that is inserted into one message: 400 bytes for Via and Record-Route, 70 for each Contact, 41 for each
+/// Most edits of one message: Via, Max-Forwards, Route, the Request-URI, marks and what tells a client's address need 19 at most; the
+/// rest is for Contact and SDP.
+const MAX_EDITS: usize = 19 + crate::nat::MAX_NAT_EDITS;
+/// Room for all text that is inserted into one message: 400 bytes for Via and Record-Route, 300 for what tells a
+/// client's address, 70 for each Contact, 41 for each
 /// address in SDP, and a few for lengths.
 const ARENA_LEN: usize = 4096;
 

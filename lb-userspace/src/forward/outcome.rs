@@ -71,7 +71,7 @@ outcomes! {
     KeepaliveStun, "keepalive_stun", Reply;
     /// A STUN binding request with an attribute that must be understood and is not: 420 (RFC 8489 §6.3.1).
     StunUnknownAttribute, "stun_unknown_attribute", Reply;
-    /// An OPTIONS for us: 200.
+    /// An OPTIONS for us, or one that `ping_replies` of its listener has us answer: 200.
     OptionsAnswered, "options_answered", Reply;
     /// Max-Forwards is 0: 483.
     MaxForwardsExceeded, "max_forwards_exceeded", Reply;
@@ -149,6 +149,8 @@ outcomes! {
     BodyTooShort, "body_too_short", Reply;
     /// 400: not well-formed, and the listener validates; [`crate::validate::Reason`] says why.
     InvalidRequest, "invalid_request", Reply;
+    /// 400: more header fields than can be taken out that tell backends a client's address, which is for us to do.
+    ForgedClientAddress, "forged_client_address", Reply;
     /// No bytes at all.
     Empty, "empty", Drop;
     /// Nothing but NUL bytes, as some clients send to keep a pinhole open.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::{
     Action, Datagram, Edits, Listener, ListenerIndex, Outcome, Scratch, Table, Verdict,
+    client_address::{Told, announce},
     distribute::Remembered,
     next_hop::{FarEnd, NextHop, UriChange},
     outbound::Target,
@@ -18,13 +19,13 @@ use super::{
 use crate::{
     config::Registration,
     nat::{self, Alias, Examined, Facts, Fix, Notes},
-    sip::{Fault, MAX_HEADER_FIELDS, Message, Method, Span, StartLine, Uri, Via},
+    sip::{Fault, MAX_HEADER_FIELDS, Message, Method, Span, StartLine, Via},
     token::{ContactOf, ContactToken, FlowKind, FlowToken, TransactionId, TransactionParts},
     validate::{self, Findings, Mode, Reason},
 };
 
-/// Most header fields of a request that goes on. We add up to four, which its responses bring back with those of every
-/// further proxy and the server's own: the rest of what is read is room for them.
+/// Most header fields of a request that goes on. We add up to seven. Its responses bring back Via and Record-Route, with
+/// those of every further proxy and the server's own: the rest of what is read is room for them.
 const MAX_FIELDS: usize = MAX_HEADER_FIELDS - 16;
 
 /// A request that is being decided on.
@@ -116,6 +117,8 @@ impl<'a> Request<'a> {
             Err(refusal) => Err(refusal),
         };
         let next_hop = way.and_then(|way| self.next_hop(way, transaction, scratch));
+        let mut told = Told::default();
+        let next_hop = next_hop.and_then(|next_hop| self.tell(next_hop, &mut told));
         let from_client = self.is_from_client(&next_hop);
         let mut nat = match from_client {
             true => self.examine(&mut scratch.nat),
@@ -125,7 +128,7 @@ impl<'a> Request<'a> {
         let stamp = Stamp::new(self.bytes, &via, self.source, force_rport);
         let mut verdict = match next_hop {
             Ok(next_hop) => {
-                let rewrite = Rewrite::new(self, &next_hop, &routes, &findings);
+                let rewrite = Rewrite::new(self, &next_hop, &routes, &findings, &told);
                 match self.forward(
                     transaction,
                     &stamp,
@@ -294,7 +297,7 @@ impl<'a> Request<'a> {
             },
             Some(Lead::ToBackend(token)) => self.to_backend(token.backend),
             Some(Lead::Outside) => return self.way_out(routes),
-            None if self.is_options_for_us(routes) => return Err(Refusal::OPTIONS),
+            None if self.is_ping(routes) => return Err(Refusal::OPTIONS),
             None if self.table.is_inside(self.source.ip()) => return self.way_out(routes),
             None => match self.hidden_contact() {
                 // Its MAC says that a backend gave it to somebody outside.
@@ -352,15 +355,6 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// An OPTIONS whose Request-URI is a listener without a user (RFC 3261 §11.2), and which no Route takes elsewhere.
-    fn is_options_for_us(&self, routes: &OwnRoutes) -> bool {
-        self.method == Method::Options
-            && routes.foreign.is_none()
-            && Uri::parse(self.bytes, self.uri).is_some_and(|uri| {
-                uri.user.is_none_or(Span::is_empty) && self.table.is_own(self.bytes, &uri)
-            })
-    }
-
     /// # Errors
     /// A refusal, when a registration cannot be made one that leads back, or the inside cannot be hidden.
     fn forward<'b>(
@@ -391,11 +385,15 @@ impl<'a> Request<'a> {
         if next_hop.from_client {
             rewrite.reveals = true;
         }
+        let here = self.listener.address;
+        let announced = announce(self.table, self.source, here, next_hop.to, edits);
         let mended = match nat {
             Some(nat) => nat.fix(&self.table.keys, next_hop.to, edits),
             None => Ok(()),
         };
-        let verdict = match mended.and_then(|()| rewrite.request(transaction, stamp.clone(), edits))
+        let verdict = match announced
+            .and(mended)
+            .and_then(|()| rewrite.request(transaction, stamp.clone(), edits))
         {
             Ok(()) => Verdict {
                 outcome: next_hop.outcome,
@@ -555,6 +553,11 @@ impl Refusal {
     pub const NO_BACKEND: Self = Self {
         outcome: Outcome::NoUsableBackend,
         status: Some(Status::new(b"503", "Service Unavailable")),
+    };
+
+    pub const FORGED_CLIENT_ADDRESS: Self = Self {
+        outcome: Outcome::ForgedClientAddress,
+        status: Some(Status::new(b"400", "Forged client address header field")),
     };
 
     /// A call above a limit that gets no answer.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::{
     Action, Datagram, Edits, EditsFull, Listener, Outcome, Scratch, Table, Verdict,
+    client_address::announce,
     registration::{Granted, is_natted},
     topology::{self, HiddenVias},
 };
@@ -52,6 +53,7 @@ pub(super) fn decide(
         None => message.via_line,
     };
     let mut nat = examine(table, datagram, message, &mut scratch.nat);
+    let announced = announce(table, datagram.source, listener.address, to, edits);
     let mended = match &mut nat {
         Some(nat) => nat.fix(&table.keys, to, edits),
         None => Ok(()),
@@ -77,7 +79,8 @@ pub(super) fn decide(
         false => topology::reveal_response(table, bytes, message, edits),
     };
     let vias = hidden_vias.as_ref().map_or(&[][..], HiddenVias::as_slice);
-    let edited = mended
+    let edited = announced
+        .and(mended)
         .and(revealed)
         .and_then(|()| granted.map_or(Ok(()), |granted| granted.mend(edits)))
         .and_then(|()| edits.push(removed.start(), removed.len(), vias))

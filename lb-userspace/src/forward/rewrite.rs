@@ -2,6 +2,7 @@
 
 use super::{
     Edits, EditsFull, Listener,
+    client_address::Told,
     next_hop::{NextHop, UriChange},
     own_routes::OwnRoutes,
     registration::NATTED,
@@ -27,6 +28,8 @@ pub(super) struct Rewrite<'a> {
     routes: &'a OwnRoutes,
     /// What validation has to say to the backend, and what was said in its name.
     findings: &'a Findings,
+    /// What the backend is told of the client's address, and what was said in our name.
+    told: &'a Told<'a>,
     /// The ends of a dialog that the request may create; `None` for no Record-Route.
     pub record_route: Option<FlowToken>,
     /// The ends of a registration; `None` for no Path.
@@ -50,6 +53,7 @@ impl<'a> Rewrite<'a> {
         next_hop: &NextHop,
         routes: &'a OwnRoutes,
         findings: &'a Findings,
+        told: &'a Told<'a>,
     ) -> Self {
         let listeners = &request.table.listeners;
         Self {
@@ -60,6 +64,7 @@ impl<'a> Rewrite<'a> {
             request_uri: next_hop.request_uri,
             routes,
             findings,
+            told,
             record_route: None,
             path: None,
             path_is_outbound: false,
@@ -73,9 +78,10 @@ impl<'a> Rewrite<'a> {
     /// Pieces to take out.
     fn removals(&self) -> impl Iterator<Item = Span> {
         let (routes, marks) = (&self.routes.removals, &self.findings.marks);
+        let forged = &self.told.forged;
         // Mostly there are none, which the first ones say.
-        let any = routes[0].is_some() || marks[0].is_some();
-        any.then(|| routes.iter().chain(marks).flatten().copied())
+        let any = routes[0].is_some() || marks[0].is_some() || forged[0].is_some();
+        any.then(|| routes.iter().chain(marks).chain(forged).flatten().copied())
             .into_iter()
             .flatten()
     }
@@ -83,7 +89,7 @@ impl<'a> Rewrite<'a> {
     /// Writes all edits of a request (RFC 3261 §16.6).
     ///
     /// Via, Record-Route and a Max-Forwards that was missing go right behind the start line: there they are on top for
-    /// certain, whatever the order of the header fields. So does the finding of validation. Together the edits have an even
+    /// certain, whatever the order of the header fields. So do the finding of validation and the client's address. Together the edits have an even
     /// length, so that what follows them keeps its place in the 16-bit sums: each inserted field is even by itself, and
     /// what is odd about the rest (addresses in the client's Via, a Route value taken out) gets a pad in the client's Via
     /// when that changes anyway, and else a blank before the number of Max-Forwards.
@@ -149,6 +155,7 @@ impl<'a> Rewrite<'a> {
         if let Some(reason) = self.findings.reason {
             put_mark(reason, edits)?;
         }
+        self.told.put(self.request.source, edits)?;
         match message.max_forwards {
             Some(max_forwards) => {
                 let mut hops = [0; MAX_DIGITS + 1];

@@ -9,10 +9,10 @@ use std::{
 use ipnet::IpNet;
 use siphasher::sip::SipHasher13;
 
-use super::{stamp::PAD, text::Text};
+use super::{client_address::ClientAddresses, stamp::PAD, text::Text};
 use crate::{
     balance::{Backend, BackendIndex, LookupTable, Pool, Roster, State, Strategy},
-    config::{Config, OnBreach, Registration, Topology},
+    config::{Config, OnBreach, PingReplies, Registration, Topology},
     limit::{CallLimits, Limit},
     nat::{Policy, PrivateNetworks},
     sip::{Uri, parse_ip},
@@ -35,6 +35,8 @@ pub struct Listener {
     pub nat: Policy,
     /// What is validated of requests from outside; `None` for nothing.
     pub validate: Option<Validate>,
+    /// Which OPTIONS are answered here.
+    pub ping_replies: PingReplies,
     /// What our header fields consist of besides tokens and MACs, written once.
     pub(super) template: Template,
 }
@@ -47,6 +49,7 @@ impl Listener {
             address,
             nat: Policy::default(),
             validate: None,
+            ping_replies: PingReplies::default(),
             template: Template::new(address),
         }
     }
@@ -59,6 +62,14 @@ impl Listener {
     /// The same listener with this validation.
     pub fn with_validate(self, validate: Option<Validate>) -> Self {
         Self { validate, ..self }
+    }
+
+    /// The same listener that answers these OPTIONS.
+    pub fn with_ping_replies(self, ping_replies: PingReplies) -> Self {
+        Self {
+            ping_replies,
+            ..self
+        }
     }
 }
 
@@ -217,6 +228,8 @@ pub struct Table {
     /// How many calls may be opened, and what becomes of more.
     pub calls: Arc<CallLimits>,
     pub(super) breach: Breach,
+    /// What backends are told of where a datagram came from.
+    pub(super) client_addresses: ClientAddresses,
     /// Finds the places of calls and sources in what a worker remembers.
     pub(super) memory_key: [u8; 16],
     /// True when a rule has a NAT policy of its own.
@@ -273,6 +286,7 @@ impl Table {
             Listener::new(listener.name.clone(), listener.address)
                 .with_nat(listener.nat)
                 .with_validate(listener.validate)
+                .with_ping_replies(listener.ping_replies)
         });
         let bytes = |text: &Option<String>| text.clone().map(String::into_bytes);
         let routes = config.routes.iter().map(|route| RouteRule {
@@ -307,6 +321,7 @@ impl Table {
             hides: hidden,
             private,
             calls: Arc::clone(calls),
+            client_addresses: ClientAddresses::new(config),
             breach: Breach {
                 on_breach: limits.on_breach,
                 retry_after_s: limits.retry_after.map_or(0, |time| time.as_secs() as u32),
@@ -357,6 +372,7 @@ impl Table {
         Self {
             memory_key: keys.subkey("memory of a worker"),
             calls: Arc::default(),
+            client_addresses: ClientAddresses::default(),
             breach: Breach {
                 on_breach: limits.on_breach,
                 retry_after_s: 0,
@@ -379,7 +395,7 @@ impl Table {
     }
 
     /// A number that is equal on two nodes exactly when they send requests without a flow token to the same backends and
-    /// validate alike (but for a chance of 2^-64): it covers the secret, listeners, pools and routes.
+    /// validate and answer alike (but for a chance of 2^-64): it covers the secret, listeners, pools and routes.
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = SipHasher13::new();
         let mut say = |text: String| {
@@ -389,7 +405,10 @@ impl Table {
         let mut listeners = self
             .listeners
             .iter()
-            .map(|listener| (listener.address, format!("{:?}", listener.validate)))
+            .map(|listener| {
+                let answers = (listener.validate, listener.ping_replies);
+                (listener.address, format!("{answers:?}"))
+            })
             .collect::<Vec<_>>();
         listeners.sort();
         say(format!("{listeners:?}"));
@@ -399,12 +418,13 @@ impl Table {
                 .map(|index| self.listeners[usize::from(index.0)].address);
             let table = self.pools[route.pool].table.as_ref();
             say(format!(
-                "{:?} {listener:?} {:?} {:?} {:?} {:?}",
+                "{:?} {listener:?} {:?} {:?} {:?} {:?} {:?}",
                 route.method,
                 route.source,
                 route.texts,
                 route.strategy.unwrap_or(self.pools[route.pool].strategy),
-                table.map(LookupTable::fingerprint)
+                table.map(LookupTable::fingerprint),
+                self.client_addresses.of_pool(route.pool)
             ));
         }
         hasher.finish()
@@ -574,6 +594,8 @@ pools: [ { name: x, backends: [ { name: x1, address: '10.0.0.2:5060' } ] } ]
         for (from, to) in [
             ("113.10", "113.11"),
             ("113.10", "113.10, validate: reply"),
+            ("113.10", "113.10, ping_replies: all"),
+            ("name: x,", "name: x, client_address: proxy-protocol,"),
             ("name: x1", "name: x2"),
             ("10.0.0.2", "10.0.0.3"),
             (

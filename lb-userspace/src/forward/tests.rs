@@ -1,11 +1,13 @@
 //! The whole decision, datagram in and datagram out.
 
+mod client_address;
 mod dialogs;
 mod distribution;
 mod edge;
 mod nat;
 mod outbound;
 mod own_address;
+mod pings;
 mod properties;
 mod registrations;
 mod replies;

@@ -188,6 +188,9 @@ impl Trace {
             | Outcome::NoUsableBackend
             | Outcome::CpsBreached
             | Outcome::CpsBreachedSilently => true,
+            Outcome::ForgedClientAddress => {
+                taken.is_ok() && own.lead.is_none() && !self.from_inside
+            }
             // Any of several reasons; this one is left when no other holds.
             Outcome::AckNotRouted => {
                 taken.is_ok()

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::printable::printable;
+use super::{printable::printable, proxy_header};
 use crate::{cli::output::Terminal, forward::Edits};
 
 /// Lines that are shown unchanged before and after a change.
@@ -38,6 +38,9 @@ pub(super) fn render(before: &[u8], edits: &Edits, terminal: &Terminal) -> Strin
     };
     let hidden = hidden(&lines);
     let mut text = String::new();
+    for line in proxy_header::lines(edits) {
+        text += &format!("  {}\n", terminal.green(&format!("+ {line}")));
+    }
     let mut skipped = 0;
     for (at, line) in lines.iter().enumerate() {
         if !is_near(at) {
@@ -102,6 +105,10 @@ fn name(line: &[u8]) -> &[u8] {
 fn changes(before: &[u8], edits: &Edits) -> Vec<Change> {
     let mut changes: Vec<Change> = Vec::new();
     for (offset, removed, inserted) in edits.iter() {
+        if proxy_header::is_one(inserted) {
+            // No text, and of no line.
+            continue;
+        }
         let end = offset + removed;
         let at_line_start = offset == 0 || before.get(offset - 1) == Some(&b'\n');
         let whole_lines = (inserted.is_empty() || inserted.ends_with(b"\n")) && at_line_start && {

@@ -48,6 +48,10 @@ pub(super) fn hint(outcome: Outcome) -> Option<&'static str> {
         Outcome::CpsBreached | Outcome::CpsBreachedSilently => {
             "more calls a second than \"limits\", a rule's or a backend's \"cps\" allow; `siplb cps` shows which"
         }
+        Outcome::ForgedClientAddress => {
+            "somebody forges where he comes from, or a device on the way writes header fields of the same names: choose \
+             others in \"client_address\" of the pool"
+        }
         Outcome::NoEmptyLine => {
             "the datagram was cut, or this file lost the empty line after the header fields: SIP ends them with one"
         }

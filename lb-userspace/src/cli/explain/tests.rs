@@ -1,5 +1,6 @@
 //! What `--json` says of real messages, against what an independent reader found in them.
 
+mod client_address;
 mod validate;
 
 use std::{collections::HashMap, fs, path::PathBuf};

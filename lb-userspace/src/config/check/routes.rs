@@ -8,8 +8,8 @@ use super::{
 use crate::{
     balance::Strategy,
     config::{
-        BackendConfig, HealthConfig, Listener, PoolConfig, Registration, RouteConfig, locate::Path,
-        text,
+        BackendConfig, ClientAddress, HealthConfig, Listener, PoolConfig, Registration,
+        RouteConfig, locate::Path, text,
     },
     limit::MAX_CPS,
 };
@@ -29,6 +29,7 @@ pub(super) struct Pool {
     pub(super) backends: Vec<Option<BackendConfig>>,
     pub(super) health: Option<HealthConfig>,
     pub(super) registration: Registration,
+    pub(super) client_address: ClientAddress,
 }
 
 impl Pool {
@@ -39,6 +40,7 @@ impl Pool {
             backends: self.backends.into_iter().collect::<Option<_>>()?,
             health: self.health,
             registration: self.registration,
+            client_address: self.client_address,
         })
     }
 }

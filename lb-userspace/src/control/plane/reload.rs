@@ -181,7 +181,10 @@ fn changes(before: &Config, after: &Config) -> Vec<String> {
     let pools = |config: &Config| {
         let pools = config.pools.iter();
         pools
-            .map(|pool| (pool.name.clone(), pool.strategy, pool.health))
+            .map(|pool| {
+                let told = pool.client_address.clone();
+                (pool.name.clone(), pool.strategy, pool.health, told)
+            })
             .collect::<Vec<_>>()
     };
     note("pools", pools(before) == pools(after));

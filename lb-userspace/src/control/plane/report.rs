@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::{Inner, Plane};
 use crate::{
     balance::{BackendIndex, SLOTS, health::Reason},
+    config::ClientAddress,
     control::probes::{Report, Target},
+    forward::proxy_header_of_our_own,
 };
 
 /// The answer to `backends`, besides `"ok": true`.
@@ -99,6 +101,12 @@ impl Inner {
                         name: entry.name.clone(),
                         address: entry.address,
                         health,
+                        prefix: match pool.client_address {
+                            ClientAddress::ProxyProtocol(version) => {
+                                proxy_header_of_our_own(version)
+                            }
+                            _ => b"",
+                        },
                     })
                 })
             });

@@ -228,7 +228,8 @@ impl Backend {
         };
         let socket = self.socket.insert(socket);
         let text = message::options(self.target.address, socket.local_addr()?, ids);
-        socket.send(text.as_bytes()).map(drop)
+        let probe = [self.target.prefix, text.as_bytes()].concat();
+        socket.send(&probe).map(drop)
     }
 
     fn read(&mut self, datagram: &[u8]) -> Option<Change> {

@@ -126,6 +126,7 @@ fn target(index: u16, address: SocketAddr, health: HealthConfig) -> Target {
         name: format!("sw{index}"),
         address,
         health,
+        prefix: b"",
     }
 }
 
@@ -571,4 +572,31 @@ fn dropping_the_prober_ends_its_thread() {
     drop(prober);
     // The thread owned the other end.
     assert_eq!(changes.try_recv(), Err(mpsc::TryRecvError::Disconnected));
+}
+
+/// What a server behind a PROXY protocol expects in front of each datagram.
+#[test]
+fn a_probe_begins_with_what_its_pool_puts_in_front() {
+    use crate::{config::ProxyVersion, forward::proxy_header_of_our_own};
+    for (version, wanted) in [
+        (ProxyVersion::V1, &b"PROXY UNKNOWN\r\n"[..]),
+        (ProxyVersion::V2, b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"),
+    ] {
+        let server = Server::start(ok);
+        let target = Target {
+            prefix: proxy_header_of_our_own(version),
+            ..target(0, server.address, CONFIG)
+        };
+        let watched = start(vec![target]);
+        for _ in 0..2 {
+            let (request, _) = server.next_request();
+            let rest = request.as_bytes().strip_prefix(wanted);
+            assert!(
+                rest.is_some_and(|rest| rest.starts_with(b"OPTIONS sip:")),
+                "{request:?}"
+            );
+        }
+        let report = watched.report(0);
+        assert_eq!((report.state, report.last_status), (Healthy, Some(200)));
+    }
 }

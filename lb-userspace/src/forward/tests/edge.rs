@@ -116,6 +116,13 @@ impl Edge {
         }
     }
 
+    /// An edge as a configuration describes it.
+    pub fn with_config(text: &str) -> Self {
+        let mut config = crate::config::parse(text, "t.yaml").unwrap_or_else(|e| panic!("{e}"));
+        config.keys = Keys::new(SECRET.as_bytes(), None);
+        Self::with_table(Arc::new(Table::new(&config)))
+    }
+
     pub fn with_keys(keys: Keys) -> Self {
         let pools = vec![
             pool("four", 0, &BACKENDS, &keys),
