@@ -169,7 +169,7 @@ impl Edge {
                 self.frame[..reply.len()].copy_from_slice(reply);
                 (Some(reply.len()), 0)
             }
-            Action::Drop | Action::Absorb => (Some(0), 0),
+            Action::Drop | Action::Absorb | Action::AwaitName => (Some(0), 0),
         };
         (verdict.outcome, written.unwrap_or(0), difference)
     }

@@ -8,6 +8,7 @@ mod datapath;
 mod privileges;
 
 use std::{
+    net::SocketAddr,
     path::PathBuf,
     sync::{
         Arc,
@@ -31,11 +32,12 @@ use crate::{
         commands::carry_out,
         next_hops::Watcher,
         plane::{Plane, PlaneThread},
+        resolver::Resolver,
         status::{Frames, SocketStatus, Status, WorkerStatus},
     },
     stats::{StatsFile, StatsReader},
     sys::thread::{harden_process, monotonic_ns, pin_to_cpu},
-    worker::{Shared, Worker},
+    worker::{NameService, Shared, Worker},
 };
 
 /// How often the watchdog looks at the heartbeats.
@@ -142,11 +144,13 @@ impl Node {
             )?)),
             Some(_) => None,
         };
+        let resolver = Arc::new(start_resolver(&config.outbound.name_servers)?);
         let plane = Plane::new(
             config.clone(),
             options.config_file,
             Arc::clone(&stats),
             watcher.clone(),
+            Arc::clone(&resolver),
         )?;
 
         let config = Arc::new(config);
@@ -177,6 +181,10 @@ impl Node {
                 shared: Arc::clone(&shared),
                 stale_after: node.config.datapath.stale_after,
                 pins: node.config.datapath.pins as usize,
+                names: NameService {
+                    names: resolver.names(),
+                    asker: resolver.asker(),
+                },
             };
             let thread = thread::Builder::new()
                 .name(format!("worker-{index}"))
@@ -376,6 +384,19 @@ impl Node {
         anyhow::ensure!(died == 0, "{died} workers died while stopping");
         Ok(())
     }
+}
+
+/// Starts to ask these name servers, or those of the machine.
+fn start_resolver(name_servers: &[SocketAddr]) -> Result<Resolver> {
+    match Resolver::start(name_servers) {
+        Err(error) if name_servers.is_empty() => {
+            // What resolv.conf(5) says of a machine that names none.
+            log::warn!("{error:#}; asking 127.0.0.1 for the names of outbound calls");
+            Resolver::start(&[SocketAddr::from(([127, 0, 0, 1], 53))])
+        }
+        started => started,
+    }
+    .context("outbound.name_servers")
 }
 
 fn worker_statuses(

@@ -24,12 +24,9 @@ use lb_common::decode::{Decoded, Udp, decode};
 use self::way_out::{Message, WayOut};
 use crate::{
     afxdp::{Receiver, Sender, TxPool, frame, program::Gates},
-    control::{
-        next_hops::{Miss, NextHop, NextHops},
-        resolver::Asker,
-    },
+    control::{next_hops::NextHops, resolver::Asker},
     forward::{
-        Action, Datagram, Edits, Listener, ListenerIndex, Memory, Outcome, Scratch, Table, Verdict,
+        Action, Datagram, Listener, ListenerIndex, Memory, Outcome, Scratch, Table, Verdict,
         forward,
     },
     kernel_socket::KernelSocket,

@@ -24,7 +24,7 @@ impl Sent<'_> {
                 self.check_reply(to);
                 OutcomeClass::Reply
             }
-            Action::Drop => OutcomeClass::Drop,
+            Action::Drop | Action::AwaitName => OutcomeClass::Drop,
             Action::Absorb => OutcomeClass::Absorb,
         };
         if let Action::Forward { to, .. } | Action::Reply { to } = self.verdict.action {

@@ -219,7 +219,7 @@ impl Edge {
         let mut bytes = match verdict.action {
             Action::Forward { .. } => edited(scratch, datagram.payload),
             Action::Reply { .. } => scratch.reply.clone(),
-            Action::Drop | Action::Absorb => Vec::new(),
+            Action::Drop | Action::Absorb | Action::AwaitName => Vec::new(),
         };
         if look_twice {
             // Nothing of an earlier datagram may show.

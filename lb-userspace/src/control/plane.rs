@@ -29,7 +29,7 @@ use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 
 use self::{past::Past, wishes::Wishes};
-use super::{next_hops::Watcher, probes::Prober};
+use super::{next_hops::Watcher, probes::Prober, resolver::Resolver};
 use crate::{
     balance::{
         BackendIndex, Roster, State,
@@ -51,6 +51,7 @@ pub struct Plane {
     path: Option<PathBuf>,
     prober: OnceLock<Prober>,
     watcher: Option<Arc<Watcher>>,
+    resolver: Arc<Resolver>,
 }
 
 struct Inner {
@@ -92,6 +93,7 @@ impl Plane {
         path: Option<PathBuf>,
         stats: Arc<StatsFile>,
         watcher: Option<Arc<Watcher>>,
+        resolver: Arc<Resolver>,
     ) -> Result<Arc<Self>> {
         let mut wishes = Wishes::open(config.control.state_file.clone())?;
         let mut roster = Roster::new(&config);
@@ -121,6 +123,7 @@ impl Plane {
             path,
             prober: OnceLock::new(),
             watcher,
+            resolver,
         }))
     }
 
@@ -386,8 +389,10 @@ fn config_hash(config: &Config) -> String {
         routes,
         nat,
         limits,
+        outbound,
         ..
     } = config;
-    hasher.write(format!("{listeners:?}{pools:?}{routes:?}{nat:?}{limits:?}").as_bytes());
+    hasher
+        .write(format!("{listeners:?}{pools:?}{routes:?}{nat:?}{limits:?}{outbound:?}").as_bytes());
     format!("{:016x}", hasher.finish())
 }

@@ -231,15 +231,17 @@ impl Asker {
     /// Never waits and never allocates; a question that is under way costs a hash. A host that cannot be a name needs no
     /// question, since [`Names::look_up`] knows the answer.
     pub fn ask(&self, question: &Question<'_>) -> bool {
-        let Some(question) = OwnedQuestion::new(question) else {
-            return true;
-        };
+        OwnedQuestion::new(question).is_none_or(|question| self.ask_owned(&question))
+    }
+
+    /// The same for a question that has been checked.
+    pub fn ask_owned(&self, question: &OwnedQuestion) -> bool {
         let shared = &*self.shared;
-        if !shared.marks.set(&question) {
+        if !shared.marks.set(question) {
             return true;
         }
-        if shared.queue.push(question).is_err() {
-            shared.marks.clear(&question);
+        if shared.queue.push(*question).is_err() {
+            shared.marks.clear(question);
             shared.counters.refused_full.fetch_add(1, Ordering::Relaxed);
             return false;
         }

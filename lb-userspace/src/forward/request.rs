@@ -128,19 +128,15 @@ impl<'a> Request<'a> {
         let stamp = Stamp::new(self.bytes, &via, self.source, force_rport);
         let mut verdict = match next_hop {
             Ok(next_hop) => {
-                let rewrite = Rewrite::new(self, &next_hop, &routes, &findings, &told);
-                match self.forward(
-                    transaction,
-                    &stamp,
-                    &next_hop,
-                    rewrite,
-                    nat.as_mut(),
-                    &mut scratch.edits,
-                    &mut scratch.hidden,
-                ) {
-                    Ok(verdict) => verdict,
-                    Err(refusal) => self.refuse(transaction, &stamp, refusal, &mut scratch.reply),
-                }
+                let mut rewrite = Rewrite::new(self, &next_hop, &routes, &findings, &told);
+                let (edits, hidden) = (&mut scratch.edits, &mut scratch.hidden);
+                self.hide(&next_hop, &stamp, &mut rewrite, hidden, edits)
+                    .and_then(|()| {
+                        self.forward(transaction, &stamp, &next_hop, rewrite, nat.as_mut(), edits)
+                    })
+                    .unwrap_or_else(|refusal| {
+                        self.refuse(transaction, &stamp, refusal, &mut scratch.reply)
+                    })
             }
             Err(refusal) => self.refuse(transaction, &stamp, refusal, &mut scratch.reply),
         };
@@ -355,17 +351,41 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// Hides the inside from the outside, where that is wanted; what goes along is in `hidden` then.
+    ///
     /// # Errors
-    /// A refusal, when a registration cannot be made one that leads back, or the inside cannot be hidden.
-    fn forward<'b>(
-        &'b self,
+    /// A refusal, when there is too much of it.
+    fn hide<'b>(
+        &self,
+        next_hop: &NextHop,
+        stamp: &Stamp,
+        rewrite: &mut Rewrite<'b>,
+        hidden: &'b mut HiddenRequest,
+        edits: &mut Edits,
+    ) -> Result<(), Refusal> {
+        rewrite.reveals = next_hop.from_client;
+        let stays_inside = next_hop.from_client || self.table.is_inside(next_hop.to.ip());
+        if !self.table.hides || stays_inside {
+            return Ok(());
+        }
+        let from = rewrite.leaves_from;
+        hidden.clear();
+        topology::hide_request(self, from, stamp, next_hop.began_inside, hidden, edits)
+            .map_err(|_| Refusal::TOO_MUCH_TO_HIDE)?;
+        rewrite.hidden = Some(hidden);
+        Ok(())
+    }
+
+    /// # Errors
+    /// A refusal, when a registration cannot be made one that leads back.
+    fn forward(
+        &self,
         transaction: TransactionId,
         stamp: &Stamp,
         next_hop: &NextHop,
-        mut rewrite: Rewrite<'b>,
+        mut rewrite: Rewrite<'_>,
         mut nat: Option<&mut Examined<'_>>,
         edits: &mut Edits,
-        hidden: &'b mut HiddenRequest,
     ) -> Result<Verdict, Refusal> {
         let outside_dialog = self.message.to_tag().is_none();
         if outside_dialog && self.method.creates_dialog() {
@@ -373,17 +393,6 @@ impl<'a> Request<'a> {
         }
         if self.method == Method::Register && next_hop.from_client {
             self.register(stamp, next_hop, &mut rewrite, nat.as_deref_mut(), edits)?;
-        }
-        let is_to_outside = !next_hop.from_client && !self.table.is_inside(next_hop.to.ip());
-        if self.table.hides && is_to_outside {
-            let from = rewrite.leaves_from;
-            hidden.clear();
-            topology::hide_request(self, from, stamp, next_hop.began_inside, hidden, edits)
-                .map_err(|_| Refusal::TOO_MUCH_TO_HIDE)?;
-            rewrite.hidden = Some(hidden);
-        }
-        if next_hop.from_client {
-            rewrite.reveals = true;
         }
         let here = self.listener.address;
         let announced = announce(self.table, self.source, here, next_hop.to, edits);

@@ -418,15 +418,17 @@ impl Table {
                 .map(|index| self.listeners[usize::from(index.0)].address);
             let table = self.pools[route.pool].table.as_ref();
             say(format!(
-                "{:?} {listener:?} {:?} {:?} {:?} {:?} {:?}",
+                "{:?} {listener:?} {:?} {:?} {:?} {:?} {:?} {:?}",
                 route.method,
                 route.source,
                 route.texts,
                 route.strategy.unwrap_or(self.pools[route.pool].strategy),
                 table.map(LookupTable::fingerprint),
-                self.client_addresses.of_pool(route.pool)
+                self.client_addresses.of_pool(route.pool),
+                self.registrations.get(route.pool)
             ));
         }
+        say(format!("{:?} {}", self.trusted, self.hides));
         hasher.finish()
     }
 

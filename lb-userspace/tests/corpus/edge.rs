@@ -83,7 +83,7 @@ routes:
                 assert!(reply.len() <= payload.len() + REPLY_GROWTH);
                 (treatment_of_reply(&reply), Some(to), reply)
             }
-            Action::Drop | Action::Absorb => (Treatment::Dropped, None, vec![]),
+            Action::Drop | Action::Absorb | Action::AwaitName => (Treatment::Dropped, None, vec![]),
         };
         Sent {
             outcome: verdict.outcome,

@@ -22,6 +22,10 @@ pub(super) fn hint(outcome: Outcome) -> Option<&'static str> {
         Outcome::ContactNotReplaced => {
             "the pool has \"registration: contact\": eight Contacts at most, each with up to 200 bytes behind its user part"
         }
+        Outcome::TooMuchToHide | Outcome::ResponseTooMuchToHide => {
+            "\"outbound.topology: hide\" carries along up to 1,024 bytes of Vias, as many of Record-Routes, and eight Contacts with \
+             up to 200 bytes behind the user part"
+        }
         Outcome::UriSchemeNotSupported => {
             "a backend calls a URI that UDP cannot reach: sip: URIs go out, sips: wants TLS, tel: wants somebody who knows \
              where numbers are"

@@ -109,6 +109,10 @@ impl Plane {
             let backends = config.pools.iter().flat_map(|pool| &pool.backends);
             watcher.keep_fresh(backends.map(|backend| backend.address.ip()).collect());
         }
+        let name_servers = &self.config().outbound.name_servers;
+        if let Err(error) = self.resolver.set_name_servers(name_servers) {
+            log::warn!("the name servers stay as they were: {error:#}");
+        }
         log::info!(
             "configuration {} (generation {}) in force: {}",
             reloaded.config_hash,
@@ -183,7 +187,14 @@ fn changes(before: &Config, after: &Config) -> Vec<String> {
         pools
             .map(|pool| {
                 let told = pool.client_address.clone();
-                (pool.name.clone(), pool.strategy, pool.health, told)
+                let registration = pool.registration;
+                (
+                    pool.name.clone(),
+                    pool.strategy,
+                    pool.health,
+                    told,
+                    registration,
+                )
             })
             .collect::<Vec<_>>()
     };
@@ -192,6 +203,7 @@ fn changes(before: &Config, after: &Config) -> Vec<String> {
     note("routes", before.routes == after.routes);
     note("nat", before.nat == after.nat);
     note("limits", before.limits == after.limits);
+    note("outbound", before.outbound == after.outbound);
     note(
         "secrets",
         before.keys.subkey("comparison") == after.keys.subkey("comparison"),

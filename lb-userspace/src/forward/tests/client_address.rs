@@ -53,10 +53,7 @@ fn in_dialog(method: &str, invite: &Sent) -> String {
 
 /// A Route header field that leads from `client` to `backend`.
 fn route(client: &str, backend: &str) -> String {
-    let flow = FlowToken {
-        client: address(client),
-        backend: address(backend),
-    };
+    let flow = FlowToken::new(address(client), address(backend));
     let mut text = [0; FLOW_TOKEN_MAX];
     let len = Keys::new(SECRET.as_bytes(), None).write_flow_token(&flow, &mut text);
     let token = str::from_utf8(&text[..len]).unwrap();

@@ -23,7 +23,7 @@ fn options(uri: &str) -> String {
 
 #[test]
 fn who_is_answered() {
-    use Outcome::{FromBackendWithoutToken, OptionsAnswered, RequestToPool};
+    use Outcome::{AwaitsName, FromBackendWithoutToken, OptionsAnswered, RequestToPool};
     for (ping_replies, source, for_us, for_bob) in [
         ("", CLIENT, OptionsAnswered, RequestToPool),
         (
@@ -40,18 +40,18 @@ fn who_is_answered() {
         ),
         (", ping_replies: off", CLIENT, RequestToPool, RequestToPool),
         // A backend at whatever port.
-        ("", "10.0.0.11:9", OptionsAnswered, FromBackendWithoutToken),
+        ("", "10.0.0.11:9", OptionsAnswered, AwaitsName),
         (
             ", ping_replies: all",
             BACKENDS[0],
             OptionsAnswered,
-            FromBackendWithoutToken,
+            AwaitsName,
         ),
         (
             ", ping_replies: off",
             BACKENDS[0],
             FromBackendWithoutToken,
-            FromBackendWithoutToken,
+            AwaitsName,
         ),
     ] {
         for (uri, outcome) in [(FOR_US, for_us), (FOR_BOB, for_bob)] {
