@@ -80,6 +80,8 @@ pub struct Plan {
     pub cpu: usize,
     /// Write every message to a file, for [`Sipp::messages`].
     pub log_messages: bool,
+    /// What its Call-IDs have after the `@`; its address when `None`.
+    pub call_id_host: Option<String>,
 }
 
 impl Plan {
@@ -110,6 +112,7 @@ impl Plan {
             pause_ms: 100,
             cpu: 0,
             log_messages: false,
+            call_id_host: None,
         }
     }
 
@@ -180,6 +183,10 @@ impl Sipp {
                 .arg("-trace_msg")
                 .arg("-message_file")
                 .arg(&files.messages);
+        }
+        if let Some(host) = &plan.call_id_host {
+            // Number of the call, process, host.
+            command.args(["-cid_str", &format!("%u-%p@{host}")]);
         }
         if let Some(calls) = plan.calls {
             command.args(["-m", &calls.to_string()]);
