@@ -249,7 +249,7 @@ impl Baresip {
         Ok(self.events.iter().any(|event| event.kind == kind))
     }
 
-    /// Ends it in the ordinary way: it unregisters first, if it can.
+    /// Ends it in the ordinary way: it unregisters first. It would not end when it has no account any more.
     ///
     /// # Errors
     ///

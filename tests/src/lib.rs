@@ -30,6 +30,7 @@ pub mod home;
 pub mod host;
 pub mod kamailio;
 pub mod lab;
+pub mod leak;
 pub mod message;
 pub mod process;
 pub mod siplb;

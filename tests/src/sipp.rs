@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -82,6 +82,8 @@ pub struct Plan {
     pub log_messages: bool,
     /// What its Call-IDs have after the `@`; its address when `None`.
     pub call_id_host: Option<String>,
+    /// The address in its SDP; its own when `None`.
+    pub media: Option<IpAddr>,
 }
 
 impl Plan {
@@ -113,6 +115,7 @@ impl Plan {
             cpu: 0,
             log_messages: false,
             call_id_host: None,
+            media: None,
         }
     }
 
@@ -187,6 +190,9 @@ impl Sipp {
         if let Some(host) = &plan.call_id_host {
             // Number of the call, process, host.
             command.args(["-cid_str", &format!("%u-%p@{host}")]);
+        }
+        if let Some(media) = plan.media {
+            command.args(["-mi", &media.to_string()]);
         }
         if let Some(calls) = plan.calls {
             command.args(["-m", &calls.to_string()]);

@@ -10,13 +10,14 @@ use siplb_lab::{
     dns::{Dns, Zone},
     kamailio::{self, Kamailio, PathUse},
     message::Peer,
+    sipp::{Plan, Scenario, Sipp},
 };
 
 const SOON: Duration = Duration::from_secs(2);
 /// For what must not come.
 const MOMENT: Duration = Duration::from_millis(300);
 
-/// Two phones, a registrar and the call from one to the other, all of them neighbours.
+/// Two phones, a registrar, and calls from one to the other and from the platform, all of them neighbours.
 #[test]
 fn phones_register_with_digest_and_call_each_other() {
     if !can_run_with(&["kamailio", "kamcmd", "baresip"]) {
@@ -66,6 +67,16 @@ fn phones_register_with_digest_and_call_each_other() {
         first.hang_up().expect("an end");
         second.await_closed().expect("an end");
     }
+    let call = Scenario::new("platform_bye")
+        .with("TARGET", "alice@home.test")
+        .with("HOST", "platform.test");
+    let plan = Plan::caller(call, address(3), address(0), 1, 1);
+    let mut platform = Sipp::start(&lab, &lab.servers, "platform", &plan).expect("a caller");
+    alice.await_established().expect("a call");
+    alice.await_closed().expect("an end");
+    let books = platform.finish(10 * SOON).expect("a call");
+    assert_eq!(books.successful, 1, "{}", platform.errors());
+
     alice.unregister().expect("an end");
     let only_bob = |bindings: &[kamailio::Binding]| bindings.len() == 1;
     let left = registrar
