@@ -233,7 +233,7 @@ impl Baresip {
                 );
             }
             let read = self.read(deadline);
-            let answer = read.with_context(|| format!("{wanted:?}: {}", self.process.output()))?;
+            let answer = read.with_context(|| format!("{wanted:?}: {}", self.state()))?;
             ensure!(answer.is_none(), "an answer to no command: {answer:?}");
         }
     }
@@ -265,12 +265,21 @@ impl Baresip {
         let deadline = Instant::now() + TIMEOUT;
         loop {
             let read = self.read(deadline);
-            let answer = read.with_context(|| format!("{command}: {}", self.process.output()))?;
+            let answer = read.with_context(|| format!("{command}: {}", self.state()))?;
             if let Some(Answer { ok, data }) = answer {
                 ensure!(ok, "{command} {params}: {data}");
                 return Ok(());
             }
         }
+    }
+
+    /// For messages about what went wrong.
+    fn state(&mut self) -> String {
+        let state = match self.process.wait(Duration::ZERO) {
+            Ok(status) => format!("it has ended, {status}"),
+            Err(_) => "it runs".into(),
+        };
+        format!("{state}: {}", self.process.output())
     }
 
     /// Reads one message: an answer is returned, an event kept.
