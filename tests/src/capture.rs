@@ -1,6 +1,6 @@
 //! What is really on the wire: captures, and what tshark says about them.
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
@@ -40,6 +40,17 @@ pub struct Packet {
     pub is_sip: bool,
     /// True when some layer of it cannot be dissected to its end.
     pub malformed: bool,
+}
+
+/// A UDP datagram, put together again if it was fragmented.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Datagram {
+    /// Where it came from.
+    pub source: SocketAddr,
+    /// Where it went.
+    pub destination: SocketAddr,
+    /// Every byte of it.
+    pub payload: Vec<u8>,
 }
 
 /// What tshark thinks of a checksum.
@@ -97,9 +108,55 @@ impl Capture {
     ///
     /// When dumpcap does not end, or tshark cannot read the file.
     pub fn stop(mut self) -> Result<Vec<Packet>> {
+        self.end()?;
+        let output = self.fields(&[
+            "ip.src",
+            "ip.dst",
+            "ipv6.src",
+            "ipv6.dst",
+            "ip.checksum.status",
+            "udp.checksum.status",
+            "frame.len",
+            "frame.protocols",
+            "_ws.malformed",
+        ])?;
+        output
+            .lines()
+            .map(|line| parse(line).with_context(|| format!("tshark says {line:?}")))
+            .collect()
+    }
+
+    /// Ends the capture and returns the datagrams in it, byte by byte.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::stop`].
+    pub fn datagrams(mut self) -> Result<Vec<Datagram>> {
+        self.end()?;
+        let output = self.fields(&[
+            "ip.src",
+            "ipv6.src",
+            "udp.srcport",
+            "ip.dst",
+            "ipv6.dst",
+            "udp.dstport",
+            "udp.payload",
+        ])?;
+        // A fragment that is not the last has no UDP layer.
+        let lines = output.lines().filter(|line| !line.ends_with(";;"));
+        lines
+            .map(|line| parse_datagram(line).with_context(|| format!("tshark says {line:?}")))
+            .collect()
+    }
+
+    fn end(&mut self) -> Result<()> {
         std::thread::sleep(HAND_OVER);
         self.process.signal(Signal::INT);
-        self.process.wait(Duration::from_secs(10))?;
+        self.process.wait(Duration::from_secs(10)).map(drop)
+    }
+
+    /// The first value of each field in each packet.
+    fn fields(&self, fields: &[&str]) -> Result<String> {
         let mut command = Command::new("tshark");
         command.args([
             "-n",
@@ -111,25 +168,40 @@ impl Capture {
         // Replies may go to any port.
         command.args(["-d", "udp.port==1-65535,sip"]);
         command.args(["-T", "fields", "-E", "separator=;", "-E", "occurrence=f"]);
-        for field in [
-            "ip.src",
-            "ip.dst",
-            "ipv6.src",
-            "ipv6.dst",
-            "ip.checksum.status",
-            "udp.checksum.status",
-            "frame.len",
-            "frame.protocols",
-            "_ws.malformed",
-        ] {
+        for field in fields {
             command.args(["-e", field]);
         }
-        let output = run(command.arg("-r").arg(&self.file))?;
-        output
-            .lines()
-            .map(|line| parse(line).with_context(|| format!("tshark says {line:?}")))
-            .collect()
+        run(command.arg("-r").arg(&self.file))
     }
+}
+
+fn parse_datagram(line: &str) -> Option<Datagram> {
+    let fields: Vec<&str> = line.split(';').collect();
+    let [
+        source,
+        source_v6,
+        source_port,
+        destination,
+        destination_v6,
+        destination_port,
+        payload,
+    ] = fields[..]
+    else {
+        return None;
+    };
+    let address = |v4: &str, v6: &str, port: &str| {
+        let ip = if v4.is_empty() { v6 } else { v4 };
+        Some(SocketAddr::new(ip.parse().ok()?, port.parse().ok()?))
+    };
+    let bytes = payload.as_bytes().chunks(2).map(|digits| {
+        let digits = std::str::from_utf8(digits).ok()?;
+        u8::from_str_radix(digits, 16).ok()
+    });
+    Some(Datagram {
+        source: address(source, source_v6, source_port)?,
+        destination: address(destination, destination_v6, destination_port)?,
+        payload: bytes.collect::<Option<_>>()?,
+    })
 }
 
 fn parse(line: &str) -> Option<Packet> {

@@ -21,7 +21,7 @@ pub enum Shape {
     TwoArmed,
     /// One interface for everything, and a router between it and everybody else.
     OneArmed,
-    /// As [`Shape::TwoArmed`], but the client is at home: behind a router that masquerades it, IPv4 alone.
+    /// As [`Shape::TwoArmed`], but the client is at home, as is a neighbour: behind a router that masquerades them, IPv4 alone.
     Home,
 }
 
@@ -58,7 +58,9 @@ pub struct Lab {
     pub edge: Host,
     /// Where the SIP servers run, one address each.
     pub servers: Host,
-    /// Joins the three in a one-armed lab, and masquerades the client in one with a home.
+    /// Where a second phone is, in a lab with a home.
+    pub neighbour: Option<Host>,
+    /// Joins the three in a one-armed lab, and masquerades the clients in one with a home.
     pub router: Option<Host>,
     /// The edge's interfaces.
     pub interfaces: Vec<String>,
@@ -90,6 +92,9 @@ impl Lab {
             client: host("client")?,
             edge: host("edge")?,
             servers: host("servers")?,
+            neighbour: (shape == Shape::Home)
+                .then(|| host("neighbour"))
+                .transpose()?,
             router: (shape != Shape::TwoArmed)
                 .then(|| host("router"))
                 .transpose()?,
@@ -169,8 +174,11 @@ impl Lab {
         for host in [&mut self.client, &mut self.edge, &mut self.servers] {
             host.keep();
         }
-        if let Some(router) = &mut self.router {
-            router.keep();
+        for host in [&mut self.router, &mut self.neighbour]
+            .into_iter()
+            .flatten()
+        {
+            host.keep();
         }
         Ok(())
     }
@@ -192,10 +200,9 @@ impl Lab {
         match (&self.router, self.shape) {
             (None, _) => two_arms((&self.client, "eth0"))?,
             (Some(router), Shape::Home) => {
-                self.cable((&self.client, "eth0"), (router, "client"))?;
                 two_arms((router, "edge"))?;
                 gateways = ["192.168.1.1", "2001:db8:3::1"];
-                self.masquerade(router)?;
+                self.wire_home(router)?;
             }
             (Some(router), _) => {
                 self.cable((&self.client, "eth0"), (router, "client"))?;
@@ -226,27 +233,8 @@ impl Lab {
         Ok(())
     }
 
-    /// What a router at home does: the client leaves from its address, and from ports of its choice.
-    fn masquerade(&self, router: &Host) -> Result<()> {
-        router.sysctl("ipv4/ip_forward", "1")?;
-        router.addresses("client", &["192.168.1.1/24", "2001:db8:3::1/64"])?;
-        let visible = self.visible_address(Family::V4);
-        router.addresses("edge", &[format!("{visible}/24")])?;
-        router.ip("route add default via 198.51.100.1")?;
-        router.run("nft", "add table ip home")?;
-        router.run(
-            "nft",
-            "add chain ip home out { type nat hook postrouting priority srcnat ; }",
-        )?;
-        router.run(
-            "nft",
-            "add rule ip home out oifname edge meta l4proto udp masquerade to :40000-49999",
-        )?;
-        Ok(())
-    }
-
     /// A veth pair between two hosts.
-    fn cable(
+    pub(crate) fn cable(
         &self,
         (left, left_name): (&Host, &str),
         (right, right_name): (&Host, &str),
@@ -313,7 +301,7 @@ impl Drop for Lab {
 }
 
 impl Host {
-    fn addresses(&self, interface: &str, addresses: &[impl AsRef<str>]) -> Result<()> {
+    pub(crate) fn addresses(&self, interface: &str, addresses: &[impl AsRef<str>]) -> Result<()> {
         for address in addresses {
             let address = address.as_ref();
             // Duplicate address detection would keep an IPv6 address unusable for a second or two.

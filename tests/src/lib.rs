@@ -1,4 +1,4 @@
-//! Labs: hosts as network namespaces joined by veth pairs, with real SIPp in them.
+//! Labs: hosts as network namespaces joined by veth pairs, with real programs in them: SIPp, Kamailio, baresip, dnsmasq.
 //!
 //! ```text
 //! two-armed      client ----------- outside [edge] inside ------------- servers
@@ -10,6 +10,8 @@
 //!
 //! home           client ------------- [router] ------------- outside [edge] inside ------ servers
 //!                192.168.1.2          masquerades as 198.51.100.2
+//!          neighbour ---------- '
+//!                192.168.1.3
 //! ```
 //!
 //! Each host is a namespace `siplb-PID-NAME`, so two labs can exist at a time, and what a killed one left behind is
@@ -20,10 +22,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod baresip;
 pub mod capture;
+pub mod dns;
 pub mod frame;
+pub mod home;
 pub mod host;
+pub mod kamailio;
 pub mod lab;
+pub mod leak;
 pub mod message;
 pub mod process;
 pub mod siplb;
@@ -43,11 +50,21 @@ pub use wait::until;
 ///
 /// When labs cannot be raised and the environment has `CI`.
 pub fn can_run() -> bool {
+    can_run_with(&[])
+}
+
+/// As [`can_run`], for a lab that needs more programs.
+///
+/// # Panics
+///
+/// As [`can_run`].
+pub fn can_run_with(programs: &[&str]) -> bool {
     let problem = if !rustix::process::geteuid().is_root() {
         Some("not root".to_string())
     } else {
         ["ip", "ethtool", "nft", "sipp", "tshark", "taskset"]
             .iter()
+            .chain(programs)
             .find(|tool| which(tool).is_none())
             .map(|tool| format!("{tool} is not installed"))
     };

@@ -30,6 +30,9 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How old levels in the statistics can be.
 const BOOKS_AGE: Duration = Duration::from_millis(500);
 
+/// What the node is called, unless there are two.
+const NODE: &str = "edge";
+
 /// How siplb gets its datagrams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DataPath {
@@ -44,6 +47,8 @@ pub enum DataPath {
 /// What to write into the configuration.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Name of the node.
+    pub node: String,
     /// How it gets its datagrams.
     pub data_path: DataPath,
     /// Listeners: one for each, with a pool of its own.
@@ -65,6 +70,7 @@ impl Options {
     /// Three backends of one weight, listeners of both families.
     pub fn new(data_path: DataPath) -> Self {
         Self {
+            node: NODE.into(),
             data_path,
             families: vec![Family::V4, Family::V6],
             weights: vec![1; 3],
@@ -84,7 +90,10 @@ impl Options {
     }
 
     fn write(&self, lab: &Lab, files: &Files) -> String {
-        let mut text = format!("node: {{ name: edge, secret_file: {:?} }}\n", files.secret);
+        let mut text = format!(
+            "node: {{ name: {}, secret_file: {:?} }}\n",
+            self.node, files.secret
+        );
         let interfaces = lab.interfaces.join(", ");
         let pins = &files.pins;
         // Writing to a string does not fail.
@@ -169,6 +178,7 @@ struct Files {
 #[derive(Debug)]
 pub struct Siplb {
     process: Process,
+    node: String,
     files: Files,
     interfaces: Vec<String>,
     starts: u32,
@@ -182,18 +192,24 @@ impl Siplb {
     /// When it ends, or does not answer on its control socket within seconds; the message has what it printed.
     pub fn start(lab: &Lab, options: &Options) -> Result<Self> {
         let dir = lab.dir();
+        let node = options.node.as_str();
+        let own = |name: &str| match node {
+            NODE => dir.join(name),
+            other => dir.join(format!("{other}-{name}")),
+        };
         let files = Files {
-            configuration: dir.join("siplb.yaml"),
+            configuration: own("siplb.yaml"),
             secret: dir.join("secret"),
-            control: dir.join("control.sock"),
-            statistics: dir.join("stats"),
+            control: own("control.sock"),
+            statistics: own("stats"),
             pins: lab.pin_dir(),
         };
         write_secret(&files.secret)?;
         fs::write(&files.configuration, options.write(lab, &files))
             .with_context(|| format!("cannot write {:?}", files.configuration))?;
         let mut siplb = Self {
-            process: spawn(lab, &files, 0)?,
+            process: spawn(lab, node, &files, 0)?,
+            node: node.into(),
             files,
             interfaces: lab.interfaces.clone(),
             starts: 1,
@@ -208,7 +224,7 @@ impl Siplb {
     ///
     /// As [`Self::start`].
     pub fn start_again(&mut self, lab: &Lab) -> Result<()> {
-        self.process = spawn(lab, &self.files, self.starts)?;
+        self.process = spawn(lab, &self.node, &self.files, self.starts)?;
         self.starts += 1;
         self.await_ready()
     }
@@ -407,12 +423,16 @@ pub fn binary() -> Result<PathBuf> {
     found.context("siplb is not built; run `cargo xtask build`")
 }
 
-fn spawn(lab: &Lab, files: &Files, starts: u32) -> Result<Process> {
+fn spawn(lab: &Lab, node: &str, files: &Files, starts: u32) -> Result<Process> {
     let mut command = Command::new(binary()?);
     command.args(["run", "--config"]).arg(&files.configuration);
+    let node = match node {
+        NODE => "siplb".to_string(),
+        other => format!("siplb-{other}"),
+    };
     let name = match starts {
-        0 => "siplb".to_string(),
-        again => format!("siplb-{again}"),
+        0 => node,
+        again => format!("{node}-{again}"),
     };
     lab.spawn(&lab.edge, &name, command)
 }

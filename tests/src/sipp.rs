@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -80,6 +80,10 @@ pub struct Plan {
     pub cpu: usize,
     /// Write every message to a file, for [`Sipp::messages`].
     pub log_messages: bool,
+    /// What its Call-IDs have after the `@`; its address when `None`.
+    pub call_id_host: Option<String>,
+    /// The address in its SDP; its own when `None`.
+    pub media: Option<IpAddr>,
 }
 
 impl Plan {
@@ -110,6 +114,8 @@ impl Plan {
             pause_ms: 100,
             cpu: 0,
             log_messages: false,
+            call_id_host: None,
+            media: None,
         }
     }
 
@@ -180,6 +186,13 @@ impl Sipp {
                 .arg("-trace_msg")
                 .arg("-message_file")
                 .arg(&files.messages);
+        }
+        if let Some(host) = &plan.call_id_host {
+            // Number of the call, process, host.
+            command.args(["-cid_str", &format!("%u-%p@{host}")]);
+        }
+        if let Some(media) = plan.media {
+            command.args(["-mi", &media.to_string()]);
         }
         if let Some(calls) = plan.calls {
             command.args(["-m", &calls.to_string()]);

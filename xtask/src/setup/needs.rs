@@ -120,6 +120,15 @@ const LABS: &[Need] = &[
         "nftables",
     ),
     Need::program("sipp", "callers and servers", "sip-tester", "sipp"),
+    Need::program("kamailio", "registrar of the labs", "kamailio", "kamailio"),
+    Need::program("kamcmd", "asks the registrar", "kamailio", "kamailio"),
+    Need::program("baresip", "phones of the labs", "baresip-core", "baresip"),
+    Need::program(
+        "dnsmasq",
+        "name server of the labs",
+        "dnsmasq-base",
+        "dnsmasq",
+    ),
     Need::program("tshark", "reads what was sent", "tshark", "wireshark-cli"),
     Need::program("tcpdump", "records what was sent", "tcpdump", "tcpdump"),
     Need::program(
