@@ -17,6 +17,7 @@ pub use alias::Alias;
 pub use contacts::MAX_CONTACTS;
 pub use detect::{Examined, Facts, Notes, examine};
 pub use fix::MAX_NAT_EDITS;
+pub(crate) use fix::set_origins;
 pub use private::PrivateNetworks;
 
 use std::fmt;

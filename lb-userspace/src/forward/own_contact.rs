@@ -33,7 +33,20 @@ pub(super) struct OwnContact {
 
 impl OwnContact {
     /// Looks at the URI at `uri`.
+    #[inline]
     pub fn find(table: &Table, bytes: &[u8], uri: Span, of: ContactOf) -> Option<Self> {
+        // Most have no parameters.
+        memchr::memchr(b';', uri.of(bytes))?;
+        Self::find_among_parameters(table, bytes, uri, of)
+    }
+
+    #[inline(never)]
+    fn find_among_parameters(
+        table: &Table,
+        bytes: &[u8],
+        uri: Span,
+        of: ContactOf,
+    ) -> Option<Self> {
         let read = Uri::parse(bytes, uri)?;
         let (start, end) = (read.host_port_end, uri.end());
         let token = find_uri_parameter(bytes, start, end, of.parameter())?;

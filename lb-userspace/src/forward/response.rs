@@ -52,14 +52,17 @@ pub(super) fn decide(
         Some(next) => Span::new(via.value.start(), next),
         None => message.via_line,
     };
-    let mut nat = examine(table, datagram, message, &mut scratch.nat);
+    let from_inside = table.is_inside(datagram.source.ip());
+    let mut nat = match from_inside {
+        true => None,
+        false => examine(table, datagram, message, &mut scratch.nat),
+    };
     let announced = announce(table, datagram.source, listener.address, to, edits);
     let mended = match &mut nat {
         Some(nat) => nat.fix(&table.keys, to, edits),
         None => Ok(()),
     };
-    let granted = granted(table, datagram, message, to, via.value);
-    let from_inside = table.is_inside(datagram.source.ip());
+    let granted = granted(table, datagram, message, to, via.value, from_inside);
     if table.hides && from_inside && !table.is_inside(to.ip()) {
         let hidden = topology::hide_response(
             table,
@@ -129,9 +132,6 @@ fn examine<'a>(
     message: &'a Message,
     notes: &'a mut Notes,
 ) -> Option<Examined<'a>> {
-    if table.is_inside(datagram.source.ip()) {
-        return None;
-    }
     let method = cseq_method(datagram.payload, message)?;
     let policy = table.nat_policy(datagram.listener, method, datagram.source.ip());
     let facts = Facts {
@@ -171,13 +171,15 @@ fn granted<'a>(
     message: &'a Message,
     to: SocketAddr,
     our_via: Span,
+    from_inside: bool,
 ) -> Option<Granted<'a>> {
     let bytes = datagram.payload;
-    let method = cseq_method(bytes, message)?;
-    if method != b"REGISTER" {
+    let cseq = message.cseq?.value.of(bytes);
+    if !cseq.ends_with(b"REGISTER") {
         return None;
     }
-    let of = match table.is_inside(datagram.source.ip()) {
+    let method = cseq_method(bytes, message).filter(|method| *method == b"REGISTER")?;
+    let of = match from_inside {
         true => ContactOf::Client,
         false => ContactOf::Backend,
     };

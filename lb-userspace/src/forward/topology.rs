@@ -10,7 +10,8 @@
 //! | Contacts | a Contact of ours with `lbi` | in the Request-URI of requests |
 //! | Call-ID of what began inside, when an inner address is in it | itself | in all that comes back |
 //!
-//! Other header fields keep what they say, but for addresses of the inside: those become the VIP.
+//! Other header fields and `o=` of a session description keep what they say, but for addresses of the inside: those become
+//! the VIP.
 
 mod hide;
 mod literals;

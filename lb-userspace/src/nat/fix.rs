@@ -1,11 +1,14 @@
 //! What is changed in a message from behind a NAT.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::{Examined, Fix, Fixes, addresses::Kind, alias::ALIAS, contacts::Contact};
 use crate::{
     forward::{Edits, EditsFull, Text},
-    sip::{MAX_SDP_ADDRESSES, Sdp, SdpAddress, SdpLine, Span, find_uri_parameter, parse_number},
+    sip::{
+        HeaderField, MAX_SDP_ADDRESSES, Message, Sdp, SdpAddress, SdpLine, Span,
+        find_uri_parameter, parse_ip, parse_number,
+    },
     token::{FLOW_TOKEN_MAX, FlowToken, Keys},
 };
 
@@ -151,27 +154,73 @@ impl Examined<'_> {
         if sdp.is_beyond_limits {
             return Ok(());
         }
-        let mut changed = false;
-        let mut growth = 0;
-        let (mut description, mut of_part) = (0, 0);
-        for (address, kind) in sdp.addresses().iter().zip(kinds) {
-            if !must_change(bytes, address, *kind, source) {
-                continue;
-            }
-            if address.description != description {
-                growth += grow_part(bytes, sdp, description, of_part, edits)?;
-                (description, of_part) = (address.description, 0);
-            }
-            of_part += set_address(address, source, edits)?;
-            changed = true;
-        }
-        growth += grow_part(bytes, sdp, description, of_part, edits)?;
-        if let Some(length) = content_length {
-            grow(bytes, length.value, growth, edits)?;
-        }
+        let must_change = |place: usize, address: &SdpAddress| {
+            must_change(bytes, address, kinds[place % MAX_SDP_ADDRESSES], source)
+        };
+        let changed = set_addresses(bytes, sdp, content_length, source, must_change, edits)?;
         self.decision.fixed.set_if(Fix::Sdp, changed);
         Ok(())
     }
+}
+
+/// Gives each `o=` of a session description for which `must_change` holds this address, which is one of ours; lengths follow.
+/// A description beyond the limits of what is read is left as it is.
+///
+/// # Errors
+///
+/// [`EditsFull`] when there is no room for it.
+pub(crate) fn set_origins(
+    bytes: &[u8],
+    message: &Message,
+    address: IpAddr,
+    must_change: impl Fn(IpAddr) -> bool,
+    edits: &mut Edits,
+) -> Result<(), EditsFull> {
+    let (Some(content_type), Some(body)) = (message.content_type, message.body) else {
+        return Ok(());
+    };
+    let sdp = Sdp::read(bytes, content_type.value, body);
+    if sdp.is_beyond_limits {
+        return Ok(());
+    }
+    let source = SourceText::new(SocketAddr::new(address, 0));
+    let must_change = |_: usize, address: &SdpAddress| {
+        matches!(address.line, SdpLine::Origin)
+            && parse_ip(address.text.of(bytes)).is_some_and(&must_change)
+    };
+    let length = message.content_length;
+    set_addresses(bytes, &sdp, length, &source, must_change, edits)?;
+    Ok(())
+}
+
+/// Replaces the addresses for which `must_change` holds, given their place; true when there is one.
+fn set_addresses(
+    bytes: &[u8],
+    sdp: &Sdp,
+    content_length: Option<HeaderField>,
+    source: &SourceText,
+    must_change: impl Fn(usize, &SdpAddress) -> bool,
+    edits: &mut Edits,
+) -> Result<bool, EditsFull> {
+    let mut changed = false;
+    let mut growth = 0;
+    let (mut description, mut of_part) = (0, 0);
+    for (place, address) in sdp.addresses().iter().enumerate() {
+        if !must_change(place, address) {
+            continue;
+        }
+        if address.description != description {
+            growth += grow_part(bytes, sdp, description, of_part, edits)?;
+            (description, of_part) = (address.description, 0);
+        }
+        of_part += set_address(address, source, edits)?;
+        changed = true;
+    }
+    growth += grow_part(bytes, sdp, description, of_part, edits)?;
+    if let Some(length) = content_length {
+        grow(bytes, length.value, growth, edits)?;
+    }
+    Ok(changed)
 }
 
 impl Contact {

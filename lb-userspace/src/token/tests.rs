@@ -209,6 +209,151 @@ fn no_changed_flow_token_is_accepted() {
     );
 }
 
+fn sealed(secret: &str) -> Keys {
+    keys(secret).with_sealed_tokens(true)
+}
+
+fn contact(of: ContactOf) -> ContactToken {
+    ContactToken::new(of, address("192.0.2.1:40000"), b"192.168.1.5:5062;ob").unwrap()
+}
+
+/// Texts that each kind of token is written as.
+fn texts(keys: &Keys) -> Vec<Vec<u8>> {
+    let mut texts = Vec::new();
+    for kind in [
+        FlowKind::Registration,
+        FlowKind::FromClient,
+        FlowKind::Outbound,
+        FlowKind::ToClient,
+    ] {
+        let flow = FlowToken {
+            kind,
+            ..FlowToken::new(address("192.0.2.1:5060"), address("10.0.0.1:5060"))
+        };
+        let mut text = [0; FLOW_TOKEN_MAX];
+        let len = keys.write_flow_token(&flow, &mut text);
+        assert_eq!(keys.read_flow_token(&text[..len]), Some(flow));
+        texts.push(text[..len].to_vec());
+    }
+    for of in [ContactOf::Client, ContactOf::Backend] {
+        let mut text = [0; CONTACT_TOKEN_MAX];
+        let len = keys.write_contact_token(&contact(of), &mut text);
+        assert_eq!(keys.read_contact_token(&text[..len]), Some(contact(of)));
+        texts.push(text[..len].to_vec());
+    }
+    for kind in [Hidden::Vias, Hidden::Routes, Hidden::CallId] {
+        let mut hidden = HiddenText::EMPTY;
+        hidden.put(b"<sip:10.0.0.77;lr>").unwrap();
+        let mut text = [0; HIDDEN_MAX];
+        let len = keys.write_hidden(kind, &hidden, &mut text);
+        let read = keys.read_hidden(kind, &text[..len]).unwrap();
+        assert_eq!(read.as_slice(), b"<sip:10.0.0.77;lr>");
+        texts.push(text[..len].to_vec());
+    }
+    texts
+}
+
+/// Which of the readers take a text: flow, contact, and the three kinds of hidden ones.
+fn readers(keys: &Keys, text: &[u8]) -> [bool; 5] {
+    [
+        keys.read_flow_token(text).is_some(),
+        keys.read_contact_token(text).is_some(),
+        keys.read_hidden(Hidden::Vias, text).is_some(),
+        keys.read_hidden(Hidden::Routes, text).is_some(),
+        keys.read_hidden(Hidden::CallId, text).is_some(),
+    ]
+}
+
+#[test]
+fn what_was_made_for_one_purpose_is_of_use_for_no_other() {
+    for keys in [keys("secret"), sealed("secret")] {
+        let taken = texts(&keys)
+            .iter()
+            .map(|text| readers(&keys, text))
+            .collect::<Vec<_>>();
+        let only = |reader: usize| {
+            let mut only = [false; 5];
+            only[reader] = true;
+            only
+        };
+        let want = [0, 0, 0, 0, 1, 1, 2, 3, 4].map(only);
+        assert_eq!(taken, want);
+    }
+}
+
+#[test]
+fn no_changed_text_is_taken_and_none_of_another_secret() {
+    let (old, other) = (sealed("old"), keys("other"));
+    let both = rotated("new", "old");
+    for text in texts(&keys("old")).iter().chain(&texts(&old)) {
+        assert_ne!(readers(&both, text), [false; 5], "the secret before");
+        assert_eq!(readers(&other, text), [false; 5]);
+        for at in 0..text.len() {
+            for byte in *b"Aw_9" {
+                let mut changed = text.clone();
+                changed[at] = byte;
+                if changed != *text {
+                    assert_eq!(readers(&both, &changed), [false; 5], "{at}");
+                }
+            }
+            assert_eq!(readers(&both, &text[..at]), [false; 5]);
+        }
+        assert_eq!(readers(&both, &[&text[..], b"AAAA"].concat()), [false; 5]);
+    }
+}
+
+#[test]
+fn what_is_sealed_says_nothing_and_is_the_same_everywhere() {
+    for text in texts(&sealed("secret")) {
+        let bytes = URL_SAFE_NO_PAD.decode(&text).unwrap();
+        for clear in [&[192, 0, 2, 1][..], &[10, 0, 0, 1], b"192.168", b"10.0.0"] {
+            assert!(!bytes.windows(clear.len()).any(|window| window == clear));
+        }
+        assert!(text.len().is_multiple_of(4), "even");
+    }
+    assert_eq!(texts(&sealed("secret")), texts(&sealed("secret")));
+    // Fixed values: nodes of two versions have to understand each other.
+    let golden =
+        |keys: &Keys, number: usize| String::from_utf8(texts(keys)[number].clone()).unwrap();
+    let (plain, sealed) = (keys("a secret of a fleet"), sealed("a secret of a fleet"));
+    assert_eq!(
+        [
+            golden(&sealed, 1),
+            golden(&plain, 4),
+            golden(&sealed, 5),
+            golden(&plain, 6)
+        ],
+        [
+            "qI3T-dBBG7M42gLdt-X1eL8DW0UMD9s3TsgKCqAA",
+            "KMAAAgGcQDE5Mi4xNjguMS41OjUwNjI7b2IAAP08k_27Db27",
+            "yNObMFfxevsdEc8DNZSQrqcphjPuU0iY5qlyrwUq8gnWkJVj5mQwWjni",
+            "GCTR96HLretqYinG9VpE1DbThz8BiSEl3o8BMR-Zw2slsT5d"
+        ]
+    );
+}
+
+#[test]
+fn a_contact_that_is_too_long_has_no_token() {
+    let client = address("[2001:db8::1]:5060");
+    let longest = [b'x'; CONTACT_REST_MAX];
+    let token = ContactToken::new(ContactOf::Client, client, &longest).unwrap();
+    for keys in [keys("secret"), sealed("secret")] {
+        let mut text = [0; CONTACT_TOKEN_MAX];
+        let len = keys.write_contact_token(&token, &mut text);
+        assert_eq!(keys.read_contact_token(&text[..len]), Some(token));
+    }
+    assert!(ContactToken::new(ContactOf::Client, client, &[b'x'; CONTACT_REST_MAX + 1]).is_none());
+    assert!(ContactToken::new(ContactOf::Client, client, b"a\0b").is_none());
+    let mut hidden = HiddenText::EMPTY;
+    assert!(hidden.put(&[b'x'; HIDDEN_TEXT_MAX]).is_some());
+    assert!(hidden.put(b"x").is_none());
+    let mut text = [0; HIDDEN_MAX];
+    let keys = keys("secret");
+    let len = keys.write_hidden(Hidden::Vias, &hidden, &mut text);
+    let read = keys.read_hidden(Hidden::Vias, &text[..len]).unwrap();
+    assert_eq!(read.as_slice(), [b'x'; HIDDEN_TEXT_MAX]);
+}
+
 #[test]
 fn nothing_secret_is_printed() {
     let secret = "0123456789abcdef";
@@ -219,7 +364,7 @@ fn nothing_secret_is_printed() {
 proptest! {
     #[test]
     fn random_text_is_no_flow_token(text in proptest::collection::vec(any::<u8>(), 0..80)) {
-        prop_assert_eq!(keys("secret").read_flow_token(&text), None);
+        prop_assert_eq!(readers(&keys("secret"), &text), [false; 5]);
     }
 
     #[test]

@@ -371,6 +371,22 @@ fn redirections_and_lists_of_phones_are_of_others() {
 }
 
 #[test]
+fn who_wrote_a_session_description_is_hidden_and_where_media_go_is_not() {
+    let sdp = "v=0\r\no=bob 1 1 IN IP4 10.0.0.77\r\ns=-\r\nc=IN IP4 10.0.0.78\r\nt=0 0\r\n";
+    let invite = inside("INVITE", "sip:123@192.0.2.50", "", "").replace(
+        "Content-Length: 0\r\n\r\n",
+        &format!(
+            "Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{sdp}",
+            sdp.len()
+        ),
+    );
+    let sent = edge().send(PROXY, invite).expect(Outcome::RequestOutbound);
+    let body = sent.text().split_once("\r\n\r\n").unwrap().1.to_owned();
+    assert_eq!(body, sdp.replace("10.0.0.77", "203.0.113.10"));
+    assert_eq!(sent.header("Content-Length"), body.len().to_string());
+}
+
+#[test]
 fn tokens_are_sealed() {
     let mut edge = edge();
     let sent = edge.send(PHONE, phone("INVITE", "sip:bob@example.com", ""));

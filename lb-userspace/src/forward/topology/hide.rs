@@ -11,6 +11,7 @@ use crate::{
         response::cseq_method,
         stamp::Stamp,
     },
+    nat,
     sip::{HeaderField, Lines, Message, Name, Span, StartLine, Uri, parse_ip},
     token::{ContactOf, ContactToken, HIDDEN_MAX, Hidden, HiddenText},
 };
@@ -77,7 +78,8 @@ pub(in crate::forward) fn hide_request(
             Kind::CallId | Kind::Contact | Kind::Kept => {}
         }
     }
-    veil.hide_contacts(edits)
+    veil.hide_contacts(edits)?;
+    veil.hide_origins(edits)
 }
 
 /// Takes out of a response what says where the inside is, which is at `inside`. `restores_call_id` is true when the request
@@ -108,6 +110,7 @@ pub(in crate::forward) fn hide_response(
         }
     }
     veil.hide_record_routes(edits)?;
+    veil.hide_origins(edits)?;
     // What a registrar lists are phones.
     match cseq_method(bytes, message) {
         Some(b"REGISTER") => Ok(()),
@@ -232,6 +235,14 @@ impl Veil<'_> {
             own_contact::replace(self.table, self.listener, &value, rest, &token, edits)?;
         }
         Ok(())
+    }
+
+    /// `o=` of a session description names who wrote it, and nobody sends anything there. Where media go is for the servers
+    /// to say.
+    fn hide_origins(&self, edits: &mut Edits) -> Result<(), EditsFull> {
+        let is_inside = |address| self.table.is_inside(address);
+        let by = self.listener.address.ip();
+        nat::set_origins(self.bytes, self.message, by, is_inside, edits)
     }
 
     /// The Record-Routes of a response from the top down to ours, which gets them; in the order in which requests from the
