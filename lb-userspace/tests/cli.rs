@@ -120,12 +120,14 @@ Pool switches
   sw2      10.0.0.12:5060         0       1    -  SLOTS1      PERCENT1
   old      10.0.0.13:5060         0       0    -       0  no new calls
   not probed: all backends count as healthy
+  phones that register are reached by a Path of ours
 
 Pool registrars
   hash-call-id: the same backend on every node with this table hash
   backend  address         priority  weight  cps   slots    share
   reg1     10.0.0.21:5060         0       1    -  65,536  100.0 %
   not probed: all backends count as healthy
+  phones that register are reached by a Path of ours
 
 Routes (requests without a flow token; the first rule that matches)
   1.  REGISTER                                             -> pool registrars
@@ -138,6 +140,11 @@ Far-end NAT
   route 2          contact-private        -> count only
   route 3          looks for nothing
   also private: 192.0.0.0/24
+
+Outbound (requests of backends without a flow token)
+  trusted as well  nobody else
+  topology         keep: the outside sees their Via, Record-Route and Contact
+  name servers     those of /etc/resolv.conf
 
 Datapath
   mode         auto: AF_XDP on eth0, eth1, or the kernel's sockets where that fails
@@ -355,6 +362,9 @@ fn the_example_configuration_is_valid() {
                     "workers:",
                     "previous_secret_file:",
                     "state_file:",
+                    "max_expires:",
+                    "trusted:",
+                    "name_servers:",
                     "(umask",
                 ]
                 .iter()
@@ -371,6 +381,7 @@ fn the_example_configuration_is_valid() {
     assert_eq!(written.datapath, config.datapath);
     assert_eq!(written.listeners, config.listeners);
     assert_eq!(written.pools, config.pools);
+    assert_eq!(written.outbound, config.outbound);
     assert_eq!(
         (written.control, written.stats),
         (config.control, config.stats)

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::{
     mend::{self, Fixes},
-    slow::{Field, Slow, SlowVia, read},
+    slow::{Field, Slow, SlowVia, first_of_list, read},
 };
 
 /// Says what is wrong with `output`, the request that left, as a forwarded form of `input`, which came from `source`
@@ -26,6 +26,27 @@ pub fn mended(
     vip: SocketAddr,
     fixes: Fixes,
 ) -> Result<(), String> {
+    compare(input, output, source, vip, fixes, true)
+}
+
+/// The same for a request that comes from the inside: nobody registers with us there.
+pub fn outbound(
+    input: &[u8],
+    output: &[u8],
+    source: SocketAddr,
+    vip: SocketAddr,
+) -> Result<(), String> {
+    compare(input, output, source, vip, Fixes::default(), false)
+}
+
+fn compare(
+    input: &[u8],
+    output: &[u8],
+    source: SocketAddr,
+    vip: SocketAddr,
+    fixes: Fixes,
+    from_client: bool,
+) -> Result<(), String> {
     let (before, after) = (read(input), read(output));
     same("start line", before.start_line, after.start_line)?;
     same("line ends in front", b"", after.leading)?;
@@ -38,11 +59,14 @@ pub fn mended(
     }
     let mut left = after.fields.iter().peekable();
     our_via(left.next(), vip)?;
-    if left
-        .peek()
-        .is_some_and(|field| is_ours(field, "record-route", vip))
-    {
-        left.next();
+    let our_host = format!("@{vip};");
+    let is_ours =
+        |field: &&Field<'_>| field.name == "record-route" && text(&field.value).contains(&our_host);
+    if let Some(field) = left.next_if(is_ours) {
+        our_route(field, "Record-Route", vip, ";lr")?;
+    }
+    if from_client && before.start_line.starts_with(b"REGISTER ") {
+        registration(&before, &mut left, vip)?;
     }
     if before.named("max-forwards").next().is_none() {
         match left.next() {
@@ -53,6 +77,49 @@ pub fn mended(
     }
     let growth = after.rest.len() as isize - before.rest.len() as isize;
     header_fields(&before, left, source, fixes, growth)
+}
+
+/// A REGISTER of a client has a Path of ours behind our Via, and says that the client supports it (RFC 3327 §5.1).
+fn registration<'a>(
+    before: &Slow<'_>,
+    left: &mut impl Iterator<Item = &'a Field<'a>>,
+    vip: SocketAddr,
+) -> Result<(), String> {
+    let path = left.next().filter(|field| field.name == "path");
+    let path = path.ok_or("no Path behind our Via")?;
+    let has_reg_id = |field: &Field<'_>| text(&field.value).contains("reg-id=");
+    let vias = before
+        .named("via")
+        .map(|via| split_list(&via.value))
+        .sum::<usize>();
+    let keeps_flow = vias == 1 && before.named("contact").any(has_reg_id);
+    our_route(path, "Path", vip, if keeps_flow { ";lr;ob" } else { ";lr" })?;
+    let supports = before.named("supported").any(|field| {
+        let value = text(&field.value);
+        let mut tags = value.split(',');
+        tags.any(|tag| tag.trim().eq_ignore_ascii_case("path"))
+    });
+    match supports {
+        true => Ok(()),
+        false => match left.next() {
+            Some(field) => same("Supported of ours", b"Supported:  path\r\n", field.raw),
+            None => Err("no Supported behind our Path".into()),
+        },
+    }
+}
+
+/// How many values a list has.
+fn split_list(mut value: &[u8]) -> usize {
+    let mut count = 1;
+    while let Some((b',', rest)) = value[first_of_list(value).len()..].split_first() {
+        count += 1;
+        value = rest;
+    }
+    count
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn header_fields<'a>(
@@ -103,8 +170,31 @@ fn our_via(field: Option<&Field<'_>>, vip: SocketAddr) -> Result<(), String> {
     }
 }
 
-fn is_ours(field: &Field<'_>, name: &str, vip: SocketAddr) -> bool {
-    field.name == name && String::from_utf8_lossy(&field.value).contains(&format!("@{vip};lr"))
+/// `NAME: <sip:TOKEN@VIP;lr>`, and a pad where the number of bytes would be odd.
+fn our_route(
+    field: &Field<'_>,
+    name: &str,
+    vip: SocketAddr,
+    parameters: &str,
+) -> Result<(), String> {
+    let raw = text(field.raw);
+    let start = format!("{name}: <sip:");
+    let is_token = |token: &str| {
+        let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        token.len() == if vip.is_ipv4() { 28 } else { 60 } && token.bytes().all(is_letter)
+    };
+    let rest = raw
+        .strip_prefix(&start)
+        .and_then(|rest| rest.split_once('@'));
+    let plain = format!("{vip}{parameters}>\r\n");
+    let padded = format!("{vip}{parameters};lb>\r\n");
+    let is_ours = rest.is_some_and(|(token, rest)| {
+        is_token(token) && (rest == plain || rest == padded) && raw.len().is_multiple_of(2)
+    });
+    match is_ours {
+        true => Ok(()),
+        false => Err(format!("the {name} is not ours: {raw}")),
+    }
 }
 
 /// The client's Via may gain `received`, `rport` with a value, and a pad; nothing else.

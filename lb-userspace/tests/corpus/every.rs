@@ -2,12 +2,15 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, process::Command};
 
+use lb_userspace::forward::Outcome;
+
 use super::{
     compare,
     edge::{BACKENDS, CLIENTS, Edge, Sent, Treatment, VIPS, address},
     exceptions,
     folder::{self, Kind, Message, Valid},
     mend::Fixes,
+    slow,
     way_back::WayBack,
 };
 
@@ -174,18 +177,43 @@ fn judge(message: &Message, sent: &Sent, wanted: Option<Treatment>, findings: &m
     }
 }
 
+/// What a backend sends is no work for a pool: it leaves whole, for where it says, or not at all.
 #[test]
-fn nothing_from_a_backend_reaches_a_pool() {
+fn what_a_backend_sends_goes_where_it_says_and_never_to_a_pool() {
     let mut edge = Edge::new("");
     let mut findings = Findings::default();
+    let mut counts = BTreeMap::<_, usize>::new();
     for message in folder::all() {
-        for backend in BACKENDS {
-            let sent = edge.send(address(backend), &message.bytes);
-            if sent.treatment == Treatment::Forwarded {
-                findings.add(&message, format_args!("went to {:?}", sent.to));
+        for (family, backend) in BACKENDS.into_iter().enumerate() {
+            let (backend, vip) = (address(backend), address(VIPS[family]));
+            let sent = edge.send(backend, &message.bytes);
+            *counts.entry(sent.outcome.name()).or_default() += 1;
+            let next_hop = slow::read(&message.bytes).next_hop();
+            match sent.treatment {
+                Treatment::Forwarded => {
+                    let whole = compare::outbound(&message.bytes, &sent.bytes, backend, vip);
+                    if let Err(fault) = whole {
+                        findings.add(&message, fault);
+                    }
+                    if sent.outcome != Outcome::RequestOutbound || sent.to != next_hop {
+                        let what = (sent.outcome, sent.to, next_hop);
+                        findings.add(&message, format_args!("{what:?}"));
+                    }
+                }
+                // A name is not known, and says so.
+                Treatment::Dropped if sent.outcome == Outcome::AwaitsName => {
+                    if next_hop.is_some() {
+                        findings.add(&message, format_args!("waits, and leads to {next_hop:?}"));
+                    }
+                }
+                _ => {}
             }
         }
     }
+    for outcome in [Outcome::RequestOutbound, Outcome::AwaitsName] {
+        assert!(counts.contains_key(outcome.name()), "{counts:?}");
+    }
+    println!("from a backend: {counts:?}");
 }
 
 #[test]

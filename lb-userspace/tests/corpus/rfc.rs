@@ -113,3 +113,43 @@ fn any_other_byte_that_changes_is_seen() {
         }
     }
 }
+
+#[test]
+fn what_we_add_to_a_register_is_looked_at() {
+    let (source, vip) = (address(CLIENTS[0]), address(VIPS[0]));
+    let input = message("rfc5118/port-unambiguous");
+    let sent = Edge::new("").send(source, &input).text();
+    let compare = |text: &str| compare::request(&input, text.as_bytes(), source, vip);
+    assert_eq!(compare(&sent), Ok(()));
+    let line = |name: &str| {
+        let mut lines = sent.split_inclusive("\r\n");
+        let line = lines.find(|line| line.starts_with(name));
+        line.expect("a line of ours").to_owned()
+    };
+    let (path, supported) = (line("Path:"), line("Supported:"));
+    for changed in [
+        sent.replace(&path, ""),
+        sent.replace(&supported, ""),
+        sent.replace(&path, "").replace(&supported, ""),
+        sent.replace(&path, &path.repeat(2)),
+        sent.replace(&supported, &supported.repeat(2)),
+        sent.replace(&format!("{path}{supported}"), &format!("{supported}{path}")),
+        sent.replace(&path, &path.replace("Path", "Route")),
+        sent.replace(&path, &path.replace(";lr", "")),
+        sent.replace(&path, &path.replace(";lr", ";lr;ob;lb")),
+        sent.replace(&path, &path.replace(":5060", ":5070")),
+        sent.replace(&path, &path.replace("@", "AAAA@")),
+        sent.replace(&supported, "Supported: path  \r\n"),
+    ] {
+        assert!(compare(&changed).is_err(), "{changed}");
+    }
+    // A client that says so itself needs no word of ours.
+    let mine = "Supported: outbound, path\r\nContact:";
+    let input = String::from_utf8(input.clone()).expect("text");
+    let input = input.replace("Contact:", mine);
+    let sent = Edge::new("").send(source, input.as_bytes()).text();
+    let compare = |text: &str| compare::request(input.as_bytes(), text.as_bytes(), source, vip);
+    assert_eq!(compare(&sent), Ok(()));
+    let twice = sent.replace(&path, &format!("{path}{supported}"));
+    assert!(twice != sent && compare(&twice).is_err(), "{twice}");
+}

@@ -85,6 +85,40 @@ impl<'a> Slow<'a> {
         self.fields.iter().filter(move |field| field.name == name)
     }
 
+    /// Where the first Route leads, else the Request-URI (RFC 3261 §16.6), when that is written there in numbers.
+    pub fn next_hop(&self) -> Option<SocketAddr> {
+        let route = self.named("route").next();
+        let uri = match route {
+            Some(route) => {
+                let value = String::from_utf8_lossy(first_of_list(&route.value)).into_owned();
+                let open = value.rfind('<')?;
+                value[open + 1..].split('>').next()?.to_owned()
+            }
+            None => {
+                let line = String::from_utf8_lossy(self.start_line).into_owned();
+                line.split(' ').nth(1)?.to_owned()
+            }
+        };
+        let (scheme, rest) = uri.split_once(':')?;
+        if !scheme.eq_ignore_ascii_case("sip") {
+            return None;
+        }
+        let rest = rest.split_once('@').map_or(rest, |(_, rest)| rest);
+        let rest = rest.split('?').next()?;
+        let mut parts = rest.split(';');
+        let host_port = parts.next()?;
+        let (host, port) = match host_port.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => (host, port),
+            _ => (host_port, "5060"),
+        };
+        let maddr = parts.find_map(|part| {
+            let (name, value) = part.split_once('=')?;
+            name.eq_ignore_ascii_case("maddr").then_some(value)
+        });
+        let host = maddr.unwrap_or(host).trim_matches(['[', ']']);
+        Some(SocketAddr::new(host.parse().ok()?, port.parse().ok()?))
+    }
+
     /// The first Via value, as it stands.
     pub fn top_via(&self) -> Option<&'a [u8]> {
         let raw = self.named("via").next()?.raw;

@@ -329,6 +329,7 @@ fn what_is_answered_or_dropped() {
         .replace("Via:", "Via")
         .replace("Max-Forwards: 70", "Max-Forwards: 0");
     let token = in_dialog("BYE", "<sip:IsYzZAecQAoAAAwTxOgHKULS0kDu@203.0.113.10;lr>");
+    let for_us = INVITE.replace("INVITE sip:bob@example.com", "INVITE sip:bob@203.0.113.10");
     let unroutable = INVITE.replace("INVITE", "MESSAGE");
     let stun = *b"\0\x01\0\0\x21\x12\xa4\x42abcdefghijkl";
     for (from, datagram, verdict, reason, start) in [
@@ -362,7 +363,7 @@ fn what_is_answered_or_dropped() {
         ),
         (
             "10.0.0.12:9",
-            INVITE.as_bytes(),
+            for_us.as_bytes(),
             "reply",
             "from_backend_without_token",
             "SIP/2.0 403 ",
@@ -421,6 +422,47 @@ fn what_is_answered_or_dropped() {
             ("/reason", "\"own_reply_acked\""),
         ],
     );
+}
+
+#[test]
+fn what_a_backend_sends_to_the_outside() {
+    let dir = Dir::new("outbound");
+    let backend = "10.0.0.12:9";
+    // The name servers are not asked: that they would be is all that can be said.
+    let json = dir.json(backend, INVITE);
+    check(
+        &json,
+        &[
+            ("/verdict", "\"forward\""),
+            ("/reason", "\"awaits_name\""),
+            ("/awaits_name", "\"example.com\""),
+            ("/next_hop", "null"),
+            ("/datagram", "null"),
+        ],
+    );
+    let text = dir.text(backend, INVITE);
+    assert!(
+        text.starts_with("INVITE from 10.0.0.12:9 to 203.0.113.10:5060 (public): forwarded to an address of example.com\n"),
+        "{text}"
+    );
+    assert!(text.contains("  counted as  awaits_name\n"), "{text}");
+    let to_address = INVITE.replace("bob@example.com SIP", "bob@192.0.2.50:5070 SIP");
+    let json = dir.json(backend, &to_address);
+    check(
+        &json,
+        &[
+            ("/verdict", "\"forward\""),
+            ("/reason", "\"request_outbound\""),
+            ("/awaits_name", "null"),
+            ("/next_hop", "\"192.0.2.50:5070\""),
+            ("/route/pool", "null"),
+        ],
+    );
+    assert!(sent(&json).starts_with(
+        "INVITE sip:bob@192.0.2.50:5070 SIP/2.0\r\nVia: SIP/2.0/UDP 203.0.113.10:5060;"
+    ));
+    let text = dir.text(backend, &to_address);
+    assert!(text.contains("  counted as  request_outbound\n"), "{text}");
 }
 
 #[test]

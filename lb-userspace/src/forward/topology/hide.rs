@@ -219,7 +219,7 @@ impl Veil<'_> {
                 continue;
             };
             let is_inside = match parse_ip(uri.host.of(self.bytes)) {
-                Some(address) => self.table.is_inside(address),
+                Some(address) => self.table.is_inside(address.to_canonical()),
                 None => !redirects,
             };
             if !is_inside {

@@ -43,57 +43,85 @@ pub(super) fn has_inside(table: &Table, bytes: &[u8], text: Span) -> bool {
 /// The addresses in a text, IPv6 without its brackets: whatever reads as one and has no other letter or digit beside it.
 fn addresses(bytes: &[u8], text: Span) -> impl Iterator<Item = (IpAddr, Span)> {
     let mut position = text.start();
-    let end = text.end();
     std::iter::from_fn(move || {
-        while position < end {
-            let start = position;
-            let is_part =
-                |at: usize| bytes[at].is_ascii_hexdigit() || matches!(bytes[at], b'.' | b':');
-            let joins = |at: usize| bytes[at].is_ascii_alphanumeric() || bytes[at] == b'_';
-            while position < end && is_part(position) {
+        while position < text.end() {
+            let run = run(bytes, position, text.end());
+            if run.is_empty() {
+                // The start of a word: what stands in the middle of one is no address.
                 position += 1;
-            }
-            let after = position;
-            // The start of a word is none, and neither is what stands in the middle of one.
-            if after == start || after < end && joins(after) {
-                position = after + usize::from(after == start);
-                while position > 0 && position < end && joins(position - 1) && joins(position) {
+                while position < text.end() && joins(bytes[position - 1]) && joins(bytes[position])
+                {
                     position += 1;
                 }
                 continue;
             }
-            if let Some(found) = address(bytes, start, after) {
-                return Some(found);
+            let found = address(bytes, run, text.end());
+            position = found.map_or(run.end(), |(_, place)| place.end());
+            if found.is_some() {
+                return found;
             }
         }
         None
     })
 }
 
-/// The address that `start..end` is, with a port or a dot or colon of the sentence around it.
-fn address(bytes: &[u8], start: usize, end: usize) -> Option<(IpAddr, Span)> {
-    let is_mark = |byte: &u8| matches!(byte, b'.' | b':');
-    let text = &bytes[start..end];
-    let parse = |from: usize, to: usize| {
-        let span = Span::new(from, to);
-        (to - from <= MAX_ADDRESS)
-            .then(|| parse_ip(span.of(bytes)))
-            .flatten()
-            .map(|address| (address, span))
+/// What an address may consist of, from `start` on.
+fn run(bytes: &[u8], start: usize, end: usize) -> Span {
+    let is_part = |byte: &&u8| byte.is_ascii_hexdigit() || is_mark(byte);
+    Span::new(
+        start,
+        start + bytes[start..end].iter().take_while(is_part).count(),
+    )
+}
+
+fn is_mark(byte: &u8) -> bool {
+    matches!(byte, b'.' | b':')
+}
+
+fn joins(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+/// The first address in a run: all of it, or what is left without the dots and colons of the sentence around it, or a piece
+/// between colons, as in `sip:10.0.0.1:5060`. A word that begins or ends beyond the run is none.
+fn address(bytes: &[u8], run: Span, end: usize) -> Option<(IpAddr, Span)> {
+    let is_whole = run.end() == end || !joins(bytes[run.end()]);
+    let parse = |start: usize, end: usize| {
+        if start >= end || end - start > MAX_ADDRESS {
+            return None;
+        }
+        let span = Span::new(start, end);
+        Some((parse_ip(span.of(bytes))?.to_canonical(), span))
     };
-    if let Some(found) = parse(start, end) {
-        return Some(found);
+    let text = run.of(bytes);
+    if is_whole {
+        let before = text.iter().take_while(|byte| is_mark(byte)).count();
+        let behind = text.iter().rev().take_while(|byte| is_mark(byte)).count();
+        let trimmed = parse(run.start() + before, run.end() - behind);
+        // `::` at either end belongs to the address.
+        let starts = [0, 1].map(|marks| run.start() + marks.min(before));
+        let ends = [0, 1].map(|marks| run.end() - marks.min(behind));
+        let whole = starts
+            .into_iter()
+            .flat_map(|start| ends.into_iter().map(move |end| (start, end)))
+            .find_map(|(start, end)| parse(start, end));
+        if let Some(found) = whole.or(trimmed) {
+            return Some(found);
+        }
     }
-    // `10.0.0.1:5060`.
-    if let Some(colon) = text.iter().position(|byte| *byte == b':')
-        && let Some(found) = parse(start, start + colon)
-    {
-        return Some(found);
-    }
-    let before = text.iter().take_while(|byte| is_mark(byte)).count();
-    let behind = text.iter().rev().take_while(|byte| is_mark(byte)).count();
-    if before + behind > 0 && before + behind < text.len() {
-        return parse(start + before, end - behind);
+    let mut start = run.start();
+    for piece in text.split(|byte| *byte == b':') {
+        let piece_end = start + piece.len();
+        let is_cut = piece_end == run.end() && !is_whole;
+        let before = piece.iter().take_while(|byte| **byte == b'.').count();
+        let behind = piece.iter().rev().take_while(|byte| **byte == b'.').count();
+        if !is_cut
+            && before < piece.len()
+            && let Some(found) = parse(start + before, piece_end - behind)
+        {
+            return Some(found);
+        }
+        start = piece_end + 1;
     }
     None
 }
@@ -111,6 +139,21 @@ mod tests {
             ("\"10.0.0.11\" 10.0.0.12, x", "10.0.0.11 10.0.0.12"),
             ("Asterisk PBX 18.12.1.5x at 10.0.0.11.", "10.0.0.11"),
             ("1-2345@10.0.0.11", "10.0.0.11"),
+            ("<sip:10.0.0.11>", "10.0.0.11"),
+            ("<sip:10.0.0.11:5060;lr>", "10.0.0.11"),
+            (
+                "socket=udp:10.0.0.11:5060, via:10.0.0.12:x",
+                "10.0.0.11 10.0.0.12",
+            ),
+            (
+                "10.0.0.11:10.0.0.12 ...10.0.0.13...",
+                "10.0.0.11 10.0.0.12 10.0.0.13",
+            ),
+            (
+                "ip:2001:db8::11, ::1 is, 2001:: ends: fe80::",
+                "2001:db8::11 ::1 2001:: fe80::",
+            ),
+            ("[::ffff:10.0.0.11]:5060", "::ffff:10.0.0.11"),
             ("x10.0.0.11 10.0.0.11y 10.0.0.11_1", ""),
             ("1.2.3 1.2.3.4.5 10.0.0.256", ""),
             (
