@@ -80,8 +80,6 @@ pub struct Plan {
     pub cpu: usize,
     /// Write every message to a file, for [`Sipp::messages`].
     pub log_messages: bool,
-    /// What its Call-IDs have after the `@`; its address when `None`.
-    pub call_id_host: Option<String>,
     /// The address in its SDP; its own when `None`.
     pub media: Option<IpAddr>,
 }
@@ -114,7 +112,6 @@ impl Plan {
             pause_ms: 100,
             cpu: 0,
             log_messages: false,
-            call_id_host: None,
             media: None,
         }
     }
@@ -186,10 +183,6 @@ impl Sipp {
                 .arg("-trace_msg")
                 .arg("-message_file")
                 .arg(&files.messages);
-        }
-        if let Some(host) = &plan.call_id_host {
-            // Number of the call, process, host.
-            command.args(["-cid_str", &format!("%u-%p@{host}")]);
         }
         if let Some(media) = plan.media {
             command.args(["-mi", &media.to_string()]);

@@ -51,7 +51,10 @@ pub fn expand(table: &Table, datagram: &Datagram<'_>) -> Vec<u8> {
             }
             [b'T', digit @ b'0'..=b'3'] => {
                 let (client, backend) = TOKENS[usize::from(digit - b'0')];
-                let token = FlowToken::new(client.parse().expect("an address"), backend.parse().expect("an address"));
+                let token = FlowToken::new(
+                    client.parse().expect("an address"),
+                    backend.parse().expect("an address"),
+                );
                 let mut text = [0; FLOW_TOKEN_MAX];
                 let len = table.keys.write_flow_token(&token, &mut text);
                 expanded.extend_from_slice(&text[..len]);

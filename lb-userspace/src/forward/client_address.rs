@@ -4,11 +4,8 @@
 use std::net::SocketAddr;
 
 use super::{
-    Edits, EditsFull, Table,
-    next_hop::NextHop,
-    proxy_protocol::Header,
-    request::{Refusal, Request},
-    text::Text,
+    Edits, EditsFull, Table, next_hop::NextHop, proxy_protocol::Header, refusal::Refusal,
+    request::Request, text::Text,
 };
 use crate::{
     config::{ClientAddress, ClientFields, Config},

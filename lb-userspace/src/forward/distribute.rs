@@ -5,11 +5,8 @@ use std::{net::SocketAddr, sync::Arc};
 use siphasher::sip::SipHasher13;
 
 use super::{
-    Memory, RouteRule, Table,
-    memory::source_bytes,
-    next_hop::NextHop,
-    request::{Refusal, Request},
-    table::Texts,
+    Memory, RouteRule, Table, memory::source_bytes, next_hop::NextHop, refusal::Refusal,
+    request::Request, route_rule::Texts,
 };
 use crate::{
     balance::{Backend, BackendIndex, Key, Lifetime, Of, Pinned, Pool, Strategy},

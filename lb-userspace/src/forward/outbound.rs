@@ -8,7 +8,8 @@ use super::{
     next_hop::{FarEnd, NextHop, UriChange},
     own_contact::OwnContact,
     own_routes::OwnRoutes,
-    request::{Refusal, Request, Way},
+    refusal::Refusal,
+    request::{Request, Way},
 };
 use crate::{
     names::{Answer, Lookup, OwnedQuestion, Question},

@@ -3,12 +3,12 @@
 use super::{
     Edits, EditsFull, Listener,
     client_address::Told,
+    listener::{PATH, RECORD_ROUTE, VIA_MAC},
     next_hop::{NextHop, UriChange},
     own_routes::OwnRoutes,
     registration::NATTED,
     request::Request,
     stamp::Stamp,
-    table::{PATH, RECORD_ROUTE, VIA_MAC},
     text::Text,
     topology::{CALL_ID, HiddenRequest, ROUTES, VIAS, reveal_call_id},
 };

@@ -201,10 +201,8 @@ fn what_a_backend_sends_goes_where_it_says_and_never_to_a_pool() {
                     }
                 }
                 // A name is not known, and says so.
-                Treatment::Dropped if sent.outcome == Outcome::AwaitsName => {
-                    if next_hop.is_some() {
-                        findings.add(&message, format_args!("waits, and leads to {next_hop:?}"));
-                    }
+                Treatment::Dropped if sent.outcome == Outcome::AwaitsName && next_hop.is_some() => {
+                    findings.add(&message, format_args!("waits, and leads to {next_hop:?}"));
                 }
                 _ => {}
             }
