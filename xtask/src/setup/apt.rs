@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    path::Path,
     process::Command,
     time::{Duration, SystemTime},
 };
@@ -98,6 +99,16 @@ impl Apt {
         if lists_are_old() {
             self.update()?;
         }
+        let services = services_of(packages);
+        self.systemctl(&["mask", "--runtime"], &services)?;
+        let result = self.install_quietly(packages);
+        // Not after the next start of the machine either.
+        self.systemctl(&["unmask", "--runtime"], &services)?;
+        result?;
+        self.systemctl(&["disable"], &services)
+    }
+
+    fn install_quietly(&mut self, packages: &[String]) -> Result<()> {
         // Something else must not be removed to make room: that is the user's to decide.
         let arguments = ["install", "--yes", "--no-install-recommends", "--no-remove"];
         let result = cmd::run(self.apt_get().args(arguments).args(packages));
@@ -106,6 +117,22 @@ impl Apt {
             return cmd::run(self.apt_get().args(arguments).args(packages));
         }
         result
+    }
+
+    /// Tells systemd, where it runs, something about services.
+    fn systemctl(&self, order: &[&str], services: &[&str]) -> Result<()> {
+        if services.is_empty() || !Path::new("/run/systemd/system").exists() {
+            return Ok(());
+        }
+        let mut command = match self.rights {
+            Rights::Sudo => {
+                let mut command = cmd::foreign("sudo");
+                command.arg("systemctl");
+                command
+            }
+            Rights::Root | Rights::None => cmd::foreign("systemctl"),
+        };
+        cmd::run(command.args(order).args(services))
     }
 
     fn apt_get(&self) -> Command {
@@ -120,6 +147,16 @@ impl Apt {
         command.env("DEBIAN_FRONTEND", "noninteractive");
         command
     }
+}
+
+/// Services that packages bring and Debian starts: the labs want the programs alone, and a SIP server that nobody has asked
+/// for has no business on port 5060.
+fn services_of(packages: &[String]) -> Vec<&'static str> {
+    let services = [("kamailio", "kamailio.service")];
+    let wanted = services
+        .into_iter()
+        .filter(|(package, _)| packages.iter().any(|name| name == package));
+    wanted.map(|(_, service)| service).collect()
 }
 
 fn lists_are_old() -> bool {
