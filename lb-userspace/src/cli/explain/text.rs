@@ -9,7 +9,7 @@ use super::{
 use crate::{
     balance::{SLOTS, Strategy},
     cli::output::{Align, Grid, Terminal, grouped},
-    forward::{Choice, OutcomeClass, ResponseTrace, RouteOwner, Scratch, Trace},
+    forward::{Choice, Outcome, OutcomeClass, ResponseTrace, RouteOwner, Scratch, Trace},
     nat::Alias,
     sip::{HeaderField, Lines, Message, Method, Span, StartLine},
     token::FlowKind,
@@ -492,6 +492,20 @@ impl View<'_> {
     fn outcome(&self) -> Grid {
         let mut grid = pairs();
         let outcome = self.explanation.outcome;
+        if let Some(name) = &self.explanation.awaits_name {
+            // What is explained is what becomes of it when the name servers answer, as they mostly do.
+            let sent = Outcome::RequestOutbound;
+            grid.row([
+                "counted as",
+                &format!("{} when {name} has an address", sent.name()),
+            ]);
+            grid.row(["meaning", sent.meaning()]);
+            grid.row([
+                "or else as",
+                "name_not_found, name_not_resolved or awaits_name",
+            ]);
+            return grid;
+        }
         grid.row(["counted as", outcome.name()]);
         grid.row(["meaning", outcome.meaning()]);
         if let Some(invalid) = &self.explanation.validate {
