@@ -18,6 +18,7 @@ mod reply;
 mod request;
 mod response;
 mod rewrite;
+mod rotation;
 mod stamp;
 mod stun;
 mod table;
