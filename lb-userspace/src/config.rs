@@ -78,6 +78,9 @@ pub struct Node {
     pub secret_file: Option<PathBuf>,
     /// `previous_secret_file`: the secret before this one, still accepted but no longer used to sign. Optional.
     pub previous_secret_file: Option<PathBuf>,
+    /// `distribution_secret_file`: a secret that lookup tables are made from, so that they stay as they are when the other one is
+    /// changed; default `secret_file`.
+    pub distribution_secret_file: Option<PathBuf>,
 }
 
 /// `datapath`: how datagrams come in and leave.

@@ -20,6 +20,7 @@ mod reply;
 mod request;
 mod response;
 mod rewrite;
+mod rotation;
 mod route_rule;
 mod stamp;
 mod stun;

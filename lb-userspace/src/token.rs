@@ -1,14 +1,15 @@
 //! Everything keyed: Via branch and MAC, flow and contact tokens, To tag of our own replies.
 //!
 //! All values are SipHash with keys made from the fleet secret, so every node that has the secret makes and accepts the
-//! same. What nobody may read is encrypted as well. Two secrets can be in use at a time, so that one can be replaced while calls are up: the current one signs,
-//! both verify. Where a peer might compare without case (Via parameters and tags are tokens, RFC 3261 §7.3.1) the text
+//! same. What nobody may read is encrypted as well. Two secrets can be in use at a time, so that one can be replaced while
+//! calls are up: the current one signs, both verify. Where a peer might compare without case (Via parameters and tags are tokens, RFC 3261 §7.3.1) the text
 //! is lower-case hexadecimal; flow and contact tokens stand in the user part and in a parameter of a URI that comes back
 //! as it was written, and are base64url.
 
 mod contact;
 mod flow;
 mod hidden;
+mod rotation;
 mod seal;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ mod tests;
 pub use contact::{CONTACT_REST_MAX, CONTACT_TOKEN_MAX, ContactOf, ContactToken};
 pub use flow::{FLOW_TOKEN_MAX, FlowKind, FlowToken};
 pub use hidden::{HIDDEN_MAX, HIDDEN_TEXT_MAX, Hidden, HiddenText};
+pub use rotation::Signer;
 pub use seal::SEAL_LEN;
 
 use std::{
@@ -27,7 +29,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use siphasher::sip::{SipHasher13, SipHasher24};
 use subtle::ConstantTimeEq;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use self::seal::Seal;
 
@@ -41,6 +43,8 @@ pub struct Keys {
     previous: Option<Key>,
     /// Tokens that are written from now on can be read by us alone.
     sealed: bool,
+    /// What lookup tables follow, when that is not the current secret.
+    distribution: Option<Zeroizing<[u8; 16]>>,
 }
 
 /// Subkeys of one secret, one for each purpose, so that no value made for one purpose is of use for another.
@@ -89,6 +93,7 @@ impl Keys {
             current: Key::new(secret),
             previous: previous.map(Key::new),
             sealed: false,
+            distribution: None,
         }
     }
 
@@ -96,11 +101,6 @@ impl Keys {
     /// both.
     pub fn with_sealed_tokens(self, sealed: bool) -> Self {
         Self { sealed, ..self }
-    }
-
-    /// A key for a purpose outside this module, made from the current secret.
-    pub fn subkey(&self, purpose: &str) -> [u8; 16] {
-        derive(&self.current.root, purpose.as_bytes())
     }
 
     /// The id of a transaction under the current key (RFC 3261 §16.11).
@@ -115,11 +115,15 @@ impl Keys {
 
     /// True when `mac` is the MAC of `transaction` (a branch without the magic cookie) and `target`, under either key.
     pub fn verify_via_mac(&self, transaction: &[u8], mac: &[u8], target: SocketAddr) -> bool {
-        let (Some(transaction), Some(mac)) = (parse_hex(transaction), parse_hex(mac)) else {
-            return false;
-        };
+        self.via_signer(transaction, mac, target).is_some()
+    }
+
+    /// The key that `mac` is the MAC of `transaction` and `target` under.
+    pub fn via_signer(&self, transaction: &[u8], mac: &[u8], target: SocketAddr) -> Option<Signer> {
+        let (transaction, mac) = (parse_hex(transaction)?, parse_hex(mac)?);
         self.both()
-            .any(|key| same(key.via_mac(TransactionId(transaction), target), mac))
+            .find(|(_, key)| same(key.via_mac(TransactionId(transaction), target), mac))
+            .map(|(signer, _)| signer)
     }
 
     /// The To tag of a reply that we make ourselves.
@@ -133,11 +137,7 @@ impl Keys {
             return false;
         };
         self.both()
-            .any(|key| same(key.to_tag(key.transaction_id(parts)), tag))
-    }
-
-    fn both(&self) -> impl Iterator<Item = &Key> {
-        std::iter::once(&self.current).chain(&self.previous)
+            .any(|(_, key)| same(key.to_tag(key.transaction_id(parts)), tag))
     }
 }
 

@@ -8,6 +8,7 @@ mod waiting;
 mod way_out;
 
 use std::{
+    hash::{BuildHasher, RandomState},
     net::SocketAddr,
     os::fd::AsFd,
     sync::{
@@ -159,7 +160,7 @@ impl Worker {
         let first_socket = ports.len();
         let mut incoming = ReceiveBatch::default();
         let mut scratch = Scratch::new();
-        scratch.memory = Memory::new(pins);
+        scratch.memory = Memory::new(pins).with_key(random_key());
         let mut pin_counts = vec![0; stats.backends()];
         let mut way_out = WayOut::new(transmit, sockets, stats, names.asker);
         let mut names = Cache::new(names.names);
@@ -262,6 +263,15 @@ impl Worker {
         way_out.stats.outcomes(Outcome::AwaitsName, given_up);
         way_out.write_gauges(&mut ports);
     }
+}
+
+/// A key that nobody knows: the standard library's, which the system makes anew for every process.
+fn random_key() -> [u8; 16] {
+    let mut key = [0; 16];
+    for half in key.as_chunks_mut::<8>().0 {
+        *half = RandomState::new().hash_one(0).to_le_bytes();
+    }
+    key
 }
 
 /// Decides anew on what waits for the name servers, and returns the number of datagrams.

@@ -361,6 +361,7 @@ fn the_example_configuration_is_valid() {
                     "cpus:",
                     "workers:",
                     "previous_secret_file:",
+                    "distribution_secret_file:",
                     "state_file:",
                     "max_expires:",
                     "trusted:",

@@ -359,6 +359,7 @@ fn node(config: &Config) -> Grid {
     for (name, file) in [
         ("secret", &config.node.secret_file),
         ("previous secret", &config.node.previous_secret_file),
+        ("distribution secret", &config.node.distribution_secret_file),
     ] {
         if let Some(file) = file {
             grid.row([name, &file.display().to_string()]);

@@ -155,11 +155,15 @@ impl Checker {
                 fields.problems.add(&previous, what);
             }
         }
+        let distribution = at.key("distribution_secret_file");
+        let distribution_secret_file =
+            fields.optional(&distribution, text.distribution_secret_file, PATH, path);
         Some(Node {
             name: name?,
             address,
             secret_file,
             previous_secret_file,
+            distribution_secret_file,
         })
     }
 

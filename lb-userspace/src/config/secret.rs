@@ -27,11 +27,17 @@ pub(super) fn keys(node: &Node, problems: &mut Problems) -> Option<Keys> {
         Some(path) => Some(secret("previous_secret_file", path)?),
         None => None,
     };
+    let distribution = match &node.distribution_secret_file {
+        Some(path) => Some(secret("distribution_secret_file", path)?),
+        None => None,
+    };
     let current = current.as_ref().map_or(&[][..], |secret| secret);
-    Some(Keys::new(
-        current,
-        previous.as_ref().map(|secret| &secret[..]),
-    ))
+    let previous = previous.as_ref().map(|secret| &secret[..]);
+    let keys = Keys::new(current, previous);
+    Some(match distribution {
+        Some(secret) => keys.with_distribution_secret(&secret),
+        None => keys,
+    })
 }
 
 /// Line ends behind the secret do not count: whether an editor or a deployment tool adds one must not decide whether
@@ -113,23 +119,27 @@ mod tests {
     fn secrets_come_from_files_that_nobody_else_can_read() {
         let dir = Dir::new("secret");
         let secret = dir.write("secret", b"0123456789abcdef", 0o400);
-        let subkey = |keys: &str| {
+        let key = |keys: &str| {
             let text = GOOD.replace("name: edge-1", &format!("name: edge-1, {keys}"));
             let file = dir.write("siplb.yaml", text.as_bytes(), 0o644);
-            load(Path::new(&file)).map(|config| config.keys.subkey("test"))
+            load(Path::new(&file)).map(|config| config.keys.distribution_key())
         };
-        let alone = subkey(&format!("secret_file: {secret}")).unwrap();
+        let alone = key(&format!("secret_file: {secret}")).unwrap();
 
         let with_newline = dir.write("newline", b"0123456789abcdef\n", 0o600);
+        assert_eq!(key(&format!("secret_file: {with_newline}")).unwrap(), alone);
+        let other = dir.write("other", b"0123456789abcdeg", 0o600);
+        assert_ne!(key(&format!("secret_file: {other}")).unwrap(), alone);
         assert_eq!(
-            subkey(&format!("secret_file: {with_newline}")).unwrap(),
+            key(&format!(
+                "secret_file: {secret}, previous_secret_file: {other}"
+            ))
+            .unwrap(),
             alone
         );
-        let other = dir.write("other", b"0123456789abcdeg", 0o600);
-        assert_ne!(subkey(&format!("secret_file: {other}")).unwrap(), alone);
         assert_eq!(
-            subkey(&format!(
-                "secret_file: {secret}, previous_secret_file: {other}"
+            key(&format!(
+                "secret_file: {other}, distribution_secret_file: {secret}"
             ))
             .unwrap(),
             alone
@@ -165,7 +175,7 @@ mod tests {
             (&directory, format!("is not a file; {}", make(&directory))),
         ];
         for (file, what) in cases {
-            let error = subkey(&format!("secret_file: {file}"))
+            let error = key(&format!("secret_file: {file}"))
                 .unwrap_err()
                 .to_string();
             let wanted = format!(

@@ -35,7 +35,8 @@ fn defaults() {
             name: "edge-1".into(),
             address: None,
             secret_file: None,
-            previous_secret_file: None
+            previous_secret_file: None,
+            distribution_secret_file: None,
         }
     );
     assert_eq!(

@@ -87,6 +87,7 @@ section!(Node {
     address: String,
     secret_file: String,
     previous_secret_file: String,
+    distribution_secret_file: String,
 });
 
 section!(Datapath {

@@ -26,7 +26,7 @@ const SUSPECT_NS: u64 = 30_000_000_000;
 /// Addresses that are remembered as such. A power of two.
 const SUSPECTS: usize = 64;
 /// Turns the key of a transaction into that of its attempts.
-const ATTEMPTS: u64 = 0x4174_7465_6d70_7473;
+pub(super) const ATTEMPTS: u64 = 0x4174_7465_6d70_7473;
 
 /// Addresses that did not answer lately.
 #[derive(Debug)]

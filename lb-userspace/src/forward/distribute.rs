@@ -2,11 +2,9 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use siphasher::sip::SipHasher13;
-
 use super::{
-    Memory, RouteRule, Table, memory::source_bytes, next_hop::NextHop, refusal::Refusal,
-    request::Request, route_rule::Texts,
+    Memory, RouteRule, memory::source_bytes, next_hop::NextHop, refusal::Refusal, request::Request,
+    route_rule::Texts,
 };
 use crate::{
     balance::{Backend, BackendIndex, Key, Lifetime, Of, Pinned, Pool, Strategy},
@@ -55,9 +53,9 @@ impl<'m> Remembered<'m> {
             _ => Lifetime::Transaction,
         };
         Self {
-            memory,
             transaction: transaction.number(),
-            call: hash(request.table, &key),
+            call: memory.hash(&key),
+            memory,
             lifetime,
             now_ns,
         }
@@ -104,14 +102,6 @@ impl<'m> Remembered<'m> {
         let pins = &mut self.memory.pins;
         pins.put(self.call, Of::Something, pinned, self.lifetime, self.now_ns);
     }
-}
-
-/// A keyed hash: nobody outside can choose which places of a worker's memory are used.
-fn hash(table: &Table, key: &Key<'_>) -> u64 {
-    use std::hash::Hasher;
-    let mut hasher = SipHasher13::new_with_key(&table.memory_key);
-    key.write(|piece| hasher.write(piece));
-    hasher.finish()
 }
 
 impl<'a> Request<'a> {
@@ -304,10 +294,9 @@ impl<'a> Request<'a> {
     /// Refuses a call that is above a limit.
     fn breach(&self, known: &mut Remembered<'_>) -> Refusal {
         let breach = &self.table.breach;
-        let source = hash(self.table, &Key::Text(&source_bytes(self.source.ip())));
-        let is_pushing = known
-            .memory
-            .must_be_silent(source, breach.silence_after, known.now_ns);
+        let memory = &mut *known.memory;
+        let source = memory.hash(&Key::Text(&source_bytes(self.source.ip())));
+        let is_pushing = memory.must_be_silent(source, breach.silence_after, known.now_ns);
         let how = match breach.on_breach {
             OnBreach::Status(_) if !is_pushing => ANSWERED,
             _ => SILENT,

@@ -1,10 +1,12 @@
 //! What a worker remembers from one datagram to the next. Hints, all of them, and of fixed size: whatever is missing here,
 //! a request still goes where the table says.
 
-use std::net::IpAddr;
+use std::{hash::Hasher, net::IpAddr};
+
+use siphasher::sip::SipHasher13;
 
 use super::attempts::Suspects;
-use crate::balance::{Pins, Turns};
+use crate::balance::{Key, Pins, Turns};
 
 /// Sources that refusals are counted for, at most. A power of two.
 const SOURCES: usize = 1024;
@@ -21,6 +23,8 @@ pub struct Memory {
     /// Whose turn it is.
     pub(super) turns: Turns,
     sources: Box<[Refused; SOURCES]>,
+    /// Finds the places of calls and sources.
+    key: [u8; 16],
     /// Addresses outside that did not answer lately.
     pub(super) suspects: Suspects,
 }
@@ -34,7 +38,7 @@ struct Refused {
 }
 
 impl Memory {
-    /// With room for this many pins, 16 bytes each.
+    /// With room for this many pins, 16 bytes each, and a key that everybody knows.
     pub fn new(pins: usize) -> Self {
         const NOBODY: Refused = Refused {
             source: 0,
@@ -46,7 +50,20 @@ impl Memory {
             turns: Turns::default(),
             sources: Box::new([NOBODY; SOURCES]),
             suspects: Suspects::default(),
+            key: [0; 16],
         }
+    }
+
+    /// The same with a secret key, so that nobody outside can choose which places are used. It belongs to the memory and not to the
+    /// fleet: what is remembered outlives the fleet's secret.
+    pub fn with_key(self, key: [u8; 16]) -> Self {
+        Self { key, ..self }
+    }
+
+    pub(super) fn hash(&self, key: &Key<'_>) -> u64 {
+        let mut hasher = SipHasher13::new_with_key(&self.key);
+        key.write(|piece| hasher.write(piece));
+        hasher.finish()
     }
 
     /// Counts a call of a source that is refused; `key` is a keyed hash of its address. True when it has been refused more than

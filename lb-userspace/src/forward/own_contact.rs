@@ -3,7 +3,7 @@
 use super::{Edits, EditsFull, Listener, ListenerIndex, Table};
 use crate::{
     sip::{Lines, Message, Name, NameAddr, Span, Uri, find_uri_parameter},
-    token::{CONTACT_TOKEN_MAX, ContactOf, ContactToken},
+    token::{CONTACT_TOKEN_MAX, ContactOf, ContactToken, Keys},
 };
 
 /// Most Contacts of one message that give way to ours, or come back.
@@ -67,7 +67,7 @@ impl OwnContact {
 
 /// Replaces the URI of a Contact behind its user part.
 pub(super) fn replace(
-    table: &Table,
+    keys: &Keys,
     listener: &Listener,
     value: &NameAddr,
     rest: Span,
@@ -84,7 +84,7 @@ pub(super) fn replace(
     for piece in [b";", token.of.parameter(), b"="] {
         edits.append(piece)?;
     }
-    edits.write::<CONTACT_TOKEN_MAX>(|room| table.keys.write_contact_token(token, room))?;
+    edits.write::<CONTACT_TOKEN_MAX>(|room| keys.write_contact_token(token, room))?;
     match is_bare {
         true => edits.append(b">"),
         false => Ok(()),

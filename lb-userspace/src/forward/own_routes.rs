@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::{ListenerIndex, Table, topology::ROUTES_NAME};
 use crate::{
     sip::{MAX_ROUTE_FIELDS, Message, NameAddr, Span, Uri, find_uri_parameter},
-    token::{FlowKind, FlowToken},
+    token::{FlowKind, FlowToken, Signer},
 };
 
 /// Most Route values of ours that are taken off one request; further ones stay and are for who gets it next.
@@ -25,6 +25,8 @@ pub(super) struct OwnRoutes {
     pub foreign: Option<Span>,
     /// What the first one has in it of the Record-Routes of the inside.
     pub hidden: Option<Span>,
+    /// The secret that the dialog began under, when the token that leads is one of a dialog.
+    pub dialog_signer: Option<Signer>,
 }
 
 /// Where a valid flow token leads.
@@ -143,9 +145,10 @@ impl OwnRoutes {
         let Some(user) = uri.user.filter(|user| !user.is_empty()) else {
             return Ok(());
         };
-        let token = table
-            .read_flow_token(user.of(bytes))
+        let (token, signer) = table
+            .read_signed_flow_token(user.of(bytes))
             .ok_or(RouteError::BadToken)?;
+        self.dialog_signer = (token.kind != FlowKind::Registration).then_some(signer);
         self.lead = Some(match self.lead {
             Some(Lead::ToBackend(first)) => Lead::Across(first, token),
             _ if comes_from_backend(table, source, &token) => match token.kind {

@@ -47,8 +47,15 @@ pub(super) fn replace_contacts(
         let rest = Span::new(uri.host.start(), value.uri.end());
         let token = ContactToken::new(ContactOf::Client, client, rest.of(bytes));
         let token = token.ok_or(NotReplaceable)?;
-        own_contact::replace(request.table, request.listener, &value, rest, &token, edits)
-            .map_err(|EditsFull| NotReplaceable)?;
+        own_contact::replace(
+            request.keys(),
+            request.listener,
+            &value,
+            rest,
+            &token,
+            edits,
+        )
+        .map_err(|EditsFull| NotReplaceable)?;
     }
     Ok(())
 }

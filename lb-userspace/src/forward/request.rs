@@ -20,7 +20,9 @@ use crate::{
     config::Registration,
     nat::{self, Alias, Examined, Facts, Fix, Notes},
     sip::{Fault, MAX_HEADER_FIELDS, Message, Method, Span, StartLine, Via},
-    token::{ContactOf, ContactToken, FlowKind, FlowToken, TransactionId, TransactionParts},
+    token::{
+        ContactOf, ContactToken, FlowKind, FlowToken, Signer, TransactionId, TransactionParts,
+    },
     validate::{self, Findings, Mode, Reason},
 };
 
@@ -40,6 +42,8 @@ pub(super) struct Request<'a> {
     pub method: Method,
     pub method_name: Span,
     pub uri: Span,
+    /// The secret that it is written with: the one that its transaction began under.
+    pub signer: Signer,
 }
 
 /// What leads a request.
@@ -84,10 +88,11 @@ impl<'a> Request<'a> {
             method,
             method_name: name,
             uri,
+            signer: Signer::Current,
         })
     }
 
-    fn decide(&self, scratch: &mut Scratch) -> Verdict {
+    fn decide(mut self, scratch: &mut Scratch) -> Verdict {
         let Some(via) = self.message.via else {
             let outcome = match self.method {
                 Method::Ack => Outcome::MalformedAck,
@@ -101,9 +106,9 @@ impl<'a> Request<'a> {
         if self.message.fault.is_none() && self.acks_own_reply(&via) {
             return Verdict::without_sending(Outcome::OwnReplyAcked);
         }
+        let transaction = self.recall(&via, &mut scratch.memory, scratch.now_ns);
         let mut routes = OwnRoutes::default();
         let mut findings = Findings::default();
-        let transaction = self.table.keys.transaction_id(&self.transaction(&via));
         let way = match self.validate(&mut findings, scratch) {
             Ok(()) => self.way(&mut routes),
             Err(refusal) => Err(refusal),
@@ -120,9 +125,9 @@ impl<'a> Request<'a> {
         let stamp = Stamp::new(self.bytes, &via, self.source, force_rport);
         let mut verdict = match next_hop {
             Ok(next_hop) => {
-                let mut rewrite = Rewrite::new(self, &next_hop, &routes, &findings, &told);
+                let mut rewrite = Rewrite::new(&self, &next_hop, &routes, &findings, &told);
                 let (edits, hidden) = (&mut scratch.edits, &mut scratch.hidden);
-                self.hide(&next_hop, &stamp, &mut rewrite, hidden, edits)
+                self.hide(&next_hop, &stamp, &routes, &mut rewrite, hidden, edits)
                     .and_then(|()| {
                         self.forward(transaction, &stamp, &next_hop, rewrite, nat.as_mut(), edits)
                     })
@@ -132,6 +137,9 @@ impl<'a> Request<'a> {
             }
             Err(refusal) => self.refuse(transaction, &stamp, refusal, &mut scratch.reply),
         };
+        if matches!(verdict.action, Action::Forward { .. }) {
+            self.remember(transaction, &mut scratch.memory, scratch.now_ns);
+        }
         if let Some(nat) = nat {
             verdict.nat = nat.decision;
             let is_sent = !matches!(verdict.action, Action::Drop);
@@ -351,6 +359,7 @@ impl<'a> Request<'a> {
         &self,
         next_hop: &NextHop,
         stamp: &Stamp,
+        routes: &OwnRoutes,
         rewrite: &mut Rewrite<'b>,
         hidden: &'b mut HiddenRequest,
         edits: &mut Edits,
@@ -362,7 +371,11 @@ impl<'a> Request<'a> {
         }
         let from = rewrite.leaves_from;
         hidden.clear();
-        topology::hide_request(self, from, stamp, next_hop.began_inside, hidden, edits)
+        let call_id = next_hop.began_inside.then(|| {
+            let signer = routes.dialog_signer.unwrap_or(self.signer);
+            self.table.keys_of(signer)
+        });
+        topology::hide_request(self, from, stamp, call_id, hidden, edits)
             .map_err(|_| Refusal::TOO_MUCH_TO_HIDE)?;
         rewrite.hidden = Some(hidden);
         Ok(())
@@ -389,7 +402,7 @@ impl<'a> Request<'a> {
         let here = self.listener.address;
         let announced = announce(self.table, self.source, here, next_hop.to, edits);
         let mended = match nat {
-            Some(nat) => nat.fix(&self.table.keys, next_hop.to, edits),
+            Some(nat) => nat.fix(self.keys(), next_hop.to, edits),
             None => Ok(()),
         };
         let verdict = match announced
@@ -466,7 +479,7 @@ impl<'a> Request<'a> {
                 _ => Outcome::AckNotRouted,
             });
         }
-        let to_tag = self.table.keys.to_tag(transaction);
+        let to_tag = self.keys().to_tag(transaction);
         reply::write(self, status, stamp, &to_tag, reply);
         Verdict {
             outcome: refusal.outcome,
@@ -475,7 +488,7 @@ impl<'a> Request<'a> {
         }
     }
 
-    fn transaction(&self, via: &Via) -> TransactionParts<'_> {
+    pub fn transaction(&self, via: &Via) -> TransactionParts<'_> {
         let text = |span: Option<Span>| span.map_or(&[][..], |span| span.of(self.bytes));
         TransactionParts {
             branch: text(via.branch),

@@ -40,12 +40,13 @@ pub(super) fn decide(
     };
     // No MAC of ours leads to a listener that was one when it was made; one that leads to a new one would come back.
     let elsewhere = target.filter(|target| !table.is_listener(*target));
-    let verified = elsewhere.filter(|target| {
+    let verified = elsewhere.and_then(|target| {
         let transaction = transaction_of(bytes, &via);
         let mac = via.mac.map_or(&[][..], |mac| mac.of(bytes));
-        table.keys.verify_via_mac(transaction, mac, *target)
+        let signer = table.keys.via_signer(transaction, mac, target)?;
+        Some((target, signer))
     });
-    let Some(to) = verified else {
+    let Some((to, signer)) = verified else {
         return Verdict::without_sending(Outcome::ResponseBadMac);
     };
     let removed = match via.next {
@@ -64,13 +65,14 @@ pub(super) fn decide(
     };
     let granted = granted(table, datagram, message, to, via.value, from_inside);
     if table.hides && from_inside && !table.is_inside(to.ip()) {
+        let call_id = topology::hidden_call_id(bytes, via.value, signer);
         let hidden = topology::hide_response(
             table,
             listener,
             bytes,
             message,
             datagram.source,
-            topology::had_hidden_call_id(bytes, via.value),
+            call_id.map(|signer| table.keys_of(signer)),
             edits,
         );
         if hidden.is_err() {

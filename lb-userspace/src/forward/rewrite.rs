@@ -10,11 +10,13 @@ use super::{
     request::Request,
     stamp::Stamp,
     text::Text,
-    topology::{CALL_ID, HiddenRequest, ROUTES, VIAS, reveal_call_id},
+    topology::{HiddenRequest, ROUTES, VIAS, call_id_mark, reveal_call_id},
 };
 use crate::{
     sip::{MaxForwards, Span},
-    token::{FLOW_TOKEN_MAX, FlowToken, HEX_LEN, HIDDEN_MAX, Hidden, HiddenText, TransactionId},
+    token::{
+        FLOW_TOKEN_MAX, FlowToken, HEX_LEN, HIDDEN_MAX, Hidden, HiddenText, Signer, TransactionId,
+    },
     validate::{Findings, MARK, Reason},
 };
 
@@ -101,9 +103,9 @@ impl<'a> Rewrite<'a> {
     ) -> Result<(), EditsFull> {
         let message = self.request.message;
         self.change_request_uri(edits)?;
-        let had_hidden_call_id = match self.reveals {
+        let hidden_call_id = match self.reveals {
             true => reveal_call_id(self.request.table, self.request.bytes, message, edits)?,
-            false => false,
+            false => None,
         };
         let inner_routes = self.inner_routes();
         let route_len = inner_routes.as_ref().map_or(0, |routes| {
@@ -129,7 +131,7 @@ impl<'a> Rewrite<'a> {
             edits.push(0, message.leading, b"")?;
         }
         edits.push(message.headers, 0, b"")?;
-        self.put_via(transaction, &stamp, had_hidden_call_id, edits)?;
+        self.put_via(transaction, &stamp, hidden_call_id, edits)?;
         if let Some(flow) = &self.record_route {
             let end = &self.leaves_from.template.record_route_end;
             let inner = self.hidden.map(|hidden| &hidden.routes);
@@ -183,16 +185,16 @@ impl<'a> Rewrite<'a> {
         &self,
         transaction: TransactionId,
         stamp: &Stamp,
-        had_hidden_call_id: bool,
+        hidden_call_id: Option<Signer>,
         edits: &mut Edits,
     ) -> Result<(), EditsFull> {
-        let keys = &self.request.table.keys;
-        let mac = self.request.table.keys.via_mac(transaction, stamp.target);
+        let keys = self.request.keys();
+        let mac = keys.via_mac(transaction, stamp.target);
         let transaction = transaction.to_text();
         let template = &self.leaves_from.template;
         let natted = if self.natted { NATTED } else { b"" };
-        let via_end = match (self.hidden, had_hidden_call_id) {
-            (None, false) => template.via_end,
+        let via_end = match (self.hidden, hidden_call_id) {
+            (None, None) => template.via_end,
             _ => b"",
         };
         edits.write::<{ VIA_ROOM }>(|room| {
@@ -203,8 +205,8 @@ impl<'a> Rewrite<'a> {
             }
             len
         })?;
-        if had_hidden_call_id {
-            edits.append(CALL_ID)?;
+        if let Some(signer) = hidden_call_id {
+            edits.append(call_id_mark(signer, self.request.signer))?;
         }
         if let Some(hidden) = self.hidden {
             edits.append(VIAS)?;
@@ -233,7 +235,7 @@ impl<'a> Rewrite<'a> {
         inner: Option<&HiddenText>,
         edits: &mut Edits,
     ) -> Result<(), EditsFull> {
-        let keys = &self.request.table.keys;
+        let keys = self.request.keys();
         edits.append(name)?;
         edits.write::<FLOW_TOKEN_MAX>(|room| keys.write_flow_token(flow, room))?;
         let Some(inner) = inner else {

@@ -16,7 +16,7 @@ use crate::{
     limit::CallLimits,
     nat::{Policy, PrivateNetworks},
     sip::{Uri, parse_ip},
-    token::{FlowToken, Keys},
+    token::{FlowToken, Keys, Signer},
 };
 
 /// What becomes of calls above a limit.
@@ -42,6 +42,8 @@ struct Home {
 pub struct Table {
     /// Fleet keys.
     pub keys: Keys,
+    /// The same with the previous secret signing, when there is one: for what began under that.
+    pub(super) swapped_keys: Option<Keys>,
     /// In the order of the configuration; [`ListenerIndex`] counts here.
     pub listeners: Vec<Listener>,
     /// In the order of the configuration.
@@ -55,8 +57,6 @@ pub struct Table {
     pub(super) breach: Breach,
     /// What backends are told of where a datagram came from.
     pub(super) client_addresses: ClientAddresses,
-    /// Finds the places of calls and sources in what a worker remembers.
-    pub(super) memory_key: [u8; 16],
     /// True when a rule has a NAT policy of its own.
     rules_have_nat: bool,
     /// Addresses of all listeners, sorted.
@@ -89,7 +89,7 @@ impl Table {
 
     /// Builds the table for a configuration whose backends are in these states, and whose calls are counted there.
     pub fn with_state(config: &Config, roster: &Roster, calls: &Arc<CallLimits>) -> Self {
-        let key = config.keys.subkey("balance");
+        let key = config.keys.distribution_key();
         let pools = config.pools.iter().map(|pool| {
             let backends = pool.backends.iter().filter_map(|backend| {
                 let (index, entry) = roster.find(backend)?;
@@ -195,7 +195,7 @@ impl Table {
         listener_addresses.sort();
         let limits = crate::config::Limits::default();
         Self {
-            memory_key: keys.subkey("memory of a worker"),
+            swapped_keys: keys.swapped(),
             calls: Arc::default(),
             client_addresses: ClientAddresses::default(),
             breach: Breach {
@@ -324,9 +324,15 @@ impl Table {
     /// The ends of a flow by its token. `None` also when one of them is a listener: nothing that we send may come back to
     /// us, whoever talked a node of ours into making the token.
     pub(super) fn read_flow_token(&self, token: &[u8]) -> Option<FlowToken> {
-        let flow = self.keys.read_flow_token(token)?;
+        let (flow, _) = self.read_signed_flow_token(token)?;
+        Some(flow)
+    }
+
+    /// The same, and which secret made the token.
+    pub(super) fn read_signed_flow_token(&self, token: &[u8]) -> Option<(FlowToken, Signer)> {
+        let (flow, signer) = self.keys.read_signed_flow_token(token)?;
         let comes_back = self.is_listener(flow.client) || self.is_listener(flow.backend);
-        (!comes_back).then_some(flow)
+        (!comes_back).then_some((flow, signer))
     }
 
     /// True when a backend of any pool lives at this address, at whatever port.

@@ -13,6 +13,7 @@ mod registrations;
 mod replies;
 mod requests;
 mod responses;
+mod rotation;
 mod topology;
 mod trace;
 mod validate;

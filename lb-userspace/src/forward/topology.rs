@@ -18,7 +18,9 @@ mod literals;
 mod reveal;
 
 pub(super) use hide::{HiddenRequest, hide_request, hide_response};
-pub(super) use reveal::{HiddenVias, had_hidden_call_id, reveal_call_id, reveal_response};
+pub(super) use reveal::{
+    HiddenVias, call_id_mark, hidden_call_id, reveal_call_id, reveal_response,
+};
 
 /// The parameter of our Via that has the Vias below it. Of even length.
 pub(super) const VIAS: &[u8] = b";lbvi=";
@@ -26,7 +28,10 @@ pub(super) const VIAS: &[u8] = b";lbvi=";
 pub(super) const ROUTES: &[u8] = b";lbrr=";
 /// Name of that parameter.
 pub(super) const ROUTES_NAME: &[u8] = b"lbrr";
-/// The parameter of our Via that says that the request's Call-ID was a hidden one. Of even length.
-pub(super) const CALL_ID: &[u8] = b";lbx";
+/// The parameter of our Via that says that the request's Call-ID was a hidden one, under the secret that has signed this Via. Of
+/// even length.
+const CALL_ID: &[u8] = b";lbx";
+/// The same under the other secret.
+const CALL_ID_OF_OTHER: &[u8] = b";lby";
 /// What a hidden Call-ID begins with.
 const HIDDEN_CALL_ID: &[u8] = b"lbc.";

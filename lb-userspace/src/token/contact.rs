@@ -113,16 +113,16 @@ impl Keys {
         let mut bytes = [0; CONTACT_BYTES_MAX];
         let len = read_base64url(text, &mut bytes)?;
         let head = *bytes.first()?;
-        let mut keys = self.both().filter(|key| key.id == head & KEY_ID);
+        let mut keys = self.both().filter(|(_, key)| key.id == head & KEY_ID);
         let bytes = bytes.get_mut(..len)?;
         let signed = if head & CONTACT_SEALED != 0 {
             let (signed, tag) = bytes.split_last_chunk_mut::<SEAL_LEN>()?;
             let hidden = signed.get_mut(1..)?;
-            keys.find(|key| key.open(Purpose::Contact, head, hidden, tag))?;
+            keys.find(|(_, key)| key.open(Purpose::Contact, head, hidden, tag))?;
             signed
         } else {
             let (signed, mac) = bytes.split_last_chunk_mut::<CONTACT_MAC_LEN>()?;
-            keys.find(|key| bool::from(key.contact_mac(signed).ct_eq(&mac[..])))?;
+            keys.find(|(_, key)| bool::from(key.contact_mac(signed).ct_eq(&mac[..])))?;
             signed
         };
         let of = [ContactOf::Client, ContactOf::Backend]

@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use siphasher::sip::SipHasher24;
 use subtle::ConstantTimeEq;
 
-use super::{KEY_ID, Key, Keys, SEAL_LEN, base64url, mapped, read_base64url, seal::Purpose};
+use super::{
+    KEY_ID, Key, Keys, SEAL_LEN, Signer, base64url, mapped, read_base64url, seal::Purpose,
+};
 
 /// Length of the longest flow token as text.
 pub const FLOW_TOKEN_MAX: usize = 72;
@@ -86,30 +88,37 @@ impl Keys {
 
     /// Reads a flow token, sealed or not; `None` when it is not one or its MAC is wrong under both keys.
     pub fn read_flow_token(&self, text: &[u8]) -> Option<FlowToken> {
+        let (token, _) = self.read_signed_flow_token(text)?;
+        Some(token)
+    }
+
+    /// The same, and which key its MAC is right under.
+    pub fn read_signed_flow_token(&self, text: &[u8]) -> Option<(FlowToken, Signer)> {
         let mut bytes = [0u8; FLOW_BYTES_MAX];
         let len = read_base64url(text, &mut bytes)?;
         let head = *bytes.first()?;
-        let mut keys = self.both().filter(|key| key.id == head & KEY_ID);
+        let mut keys = self.both().filter(|(_, key)| key.id == head & KEY_ID);
         let ends_len = match head & FLOW_IPV6 {
             0 => 2 * 6,
             _ => 2 * 18,
         };
         let (signed, mac) = bytes.get_mut(..len)?.split_at_mut_checked(1 + ends_len)?;
-        if head & FLOW_SEALED != 0 {
+        let (signer, _) = if head & FLOW_SEALED != 0 {
             let (tag, [0]) = mac.split_first_chunk::<SEAL_LEN>()? else {
                 return None;
             };
-            keys.find(|key| key.open(Purpose::Flow, head, &mut signed[1..], tag))?;
+            keys.find(|(_, key)| key.open(Purpose::Flow, head, &mut signed[1..], tag))?
         } else {
             let mac: &[u8] = <&[u8; FLOW_MAC_LEN]>::try_from(&*mac).ok()?;
-            keys.find(|key| bool::from(key.flow_mac(signed).ct_eq(mac)))?;
-        }
+            keys.find(|(_, key)| bool::from(key.flow_mac(signed).ct_eq(mac)))?
+        };
         let (client, backend) = decode_ends(&signed[1..])?;
-        Some(FlowToken {
+        let token = FlowToken {
             client,
             backend,
             kind: FlowKind::of(head)?,
-        })
+        };
+        Some((token, signer))
     }
 }
 

@@ -1,6 +1,8 @@
 //! Hidden texts: what the inside wrote, carried by the outside and read by us alone.
 
-use super::{KEY_ID, Keys, SEAL_LEN, base64url, base64url_len, read_base64url, seal::Purpose};
+use super::{
+    KEY_ID, Keys, SEAL_LEN, Signer, base64url, base64url_len, read_base64url, seal::Purpose,
+};
 
 /// Longest text that is hidden in one piece.
 pub const HIDDEN_TEXT_MAX: usize = 1024;
@@ -85,6 +87,12 @@ impl Keys {
 
     /// Reads what [`Keys::write_hidden`] wrote under either key; `None` when it is nothing of that kind.
     pub fn read_hidden(&self, kind: Hidden, text: &[u8]) -> Option<HiddenText> {
+        let (hidden, _) = self.read_signed_hidden(kind, text)?;
+        Some(hidden)
+    }
+
+    /// The same, and which key it was written under.
+    pub fn read_signed_hidden(&self, kind: Hidden, text: &[u8]) -> Option<(HiddenText, Signer)> {
         let mut hidden = HiddenText::EMPTY;
         let len = read_base64url(text, &mut hidden.bytes)?;
         let (signed, tag) = hidden
@@ -96,12 +104,12 @@ impl Keys {
             return None;
         }
         // A wrong tag leaves the text as it was: there may be another key with this id.
-        let mut keys = self.both().filter(|key| key.id == head[0] & KEY_ID);
-        keys.find(|key| key.open(Purpose::Text, head[0], text, tag))?;
+        let mut keys = self.both().filter(|(_, key)| key.id == head[0] & KEY_ID);
+        let (signer, _) = keys.find(|(_, key)| key.open(Purpose::Text, head[0], text, tag))?;
         hidden.len = text
             .iter()
             .rposition(|byte| *byte != 0)
             .map_or(0, |last| last + 1);
-        Some(hidden)
+        Some((hidden, signer))
     }
 }

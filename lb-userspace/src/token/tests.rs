@@ -171,6 +171,67 @@ fn both_secrets_verify_and_the_current_one_signs() {
 }
 
 #[test]
+fn what_is_sealed_is_opened_under_both_secrets() {
+    let text = |kind, keys: &Keys| {
+        let mut hidden = HiddenText::EMPTY;
+        hidden.put(b"10.0.0.1").unwrap();
+        let mut text = [0; HIDDEN_MAX];
+        let len = keys.write_hidden(kind, &hidden, &mut text);
+        text[..len].to_vec()
+    };
+    let client = address("192.0.2.1:5060");
+    let flow = FlowToken::new(client, address("10.0.0.1:5060"));
+    let contact = ContactToken::new(ContactOf::Client, client, b"10.0.0.1:5062;ob").unwrap();
+    for sealed in [false, true] {
+        let [old, both, new] = [keys("old"), rotated("new", "old"), keys("new")]
+            .map(|keys| keys.with_sealed_tokens(sealed));
+        let swapped = both.swapped().unwrap();
+        for (signer, verifier, want) in [
+            (&old, &both, Some(Signer::Previous)),
+            (&new, &both, Some(Signer::Current)),
+            (&old, &swapped, Some(Signer::Current)),
+            (&both, &swapped, Some(Signer::Previous)),
+            (&swapped, &old, Some(Signer::Current)),
+            (&both, &old, None),
+            (&old, &new, None),
+        ] {
+            let mut written = [0; FLOW_TOKEN_MAX];
+            let len = signer.write_flow_token(&flow, &mut written);
+            let read = verifier.read_signed_flow_token(&written[..len]);
+            assert_eq!(read, want.map(|signer| (flow, signer)));
+            let mut written = [0; CONTACT_TOKEN_MAX];
+            let len = signer.write_contact_token(&contact, &mut written);
+            let read = verifier.read_contact_token(&written[..len]);
+            assert_eq!(read, want.map(|_| contact));
+            for kind in [Hidden::Vias, Hidden::Routes, Hidden::CallId] {
+                let read = verifier.read_signed_hidden(kind, &text(kind, signer));
+                let read = read.map(|(text, signer)| (text.as_slice().to_vec(), signer));
+                assert_eq!(read, want.map(|signer| (b"10.0.0.1".to_vec(), signer)));
+            }
+        }
+    }
+}
+
+#[test]
+fn other_secrets_are_told_from_the_same() {
+    let same = [
+        keys("a"),
+        keys("b"),
+        rotated("a", "b"),
+        rotated("a", "c"),
+        rotated("b", "a"),
+        keys("a").with_distribution_secret(b"b"),
+    ];
+    for (number, one) in same.iter().enumerate() {
+        for (place, other) in same.iter().enumerate() {
+            assert_eq!(one.is_same(other), number == place, "{number} {place}");
+        }
+    }
+    // That is what it follows anyway.
+    assert!(keys("a").is_same(&keys("a").with_distribution_secret(b"a")));
+}
+
+#[test]
 fn flow_tokens_keep_addresses_of_both_families() {
     let keys = keys("secret");
     for (client, backend, want_len) in [

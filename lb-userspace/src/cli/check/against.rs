@@ -60,7 +60,7 @@ impl Against {
     /// Compares a configuration with what the running node says of its backends. What it knows of their health holds for
     /// both sides.
     pub fn new(config: &Config, running: &BackendsReport) -> Result<Self, Failure> {
-        let key = config.keys.subkey("balance");
+        let key = config.keys.distribution_key();
         let mut roster = Roster::new(config);
         for report in &running.backends {
             let index = roster.by_name(&report.name);

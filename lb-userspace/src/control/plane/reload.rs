@@ -204,9 +204,6 @@ fn changes(before: &Config, after: &Config) -> Vec<String> {
     note("nat", before.nat == after.nat);
     note("limits", before.limits == after.limits);
     note("outbound", before.outbound == after.outbound);
-    note(
-        "secrets",
-        before.keys.subkey("comparison") == after.keys.subkey("comparison"),
-    );
+    note("secrets", before.keys.is_same(&after.keys));
     changes
 }

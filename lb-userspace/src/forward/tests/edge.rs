@@ -57,7 +57,7 @@ pub fn pool(name: &str, first_index: u16, backends: &[&str], keys: &Keys) -> Poo
             1,
         )
     });
-    let key = keys.subkey("balance");
+    let key = keys.distribution_key();
     Pool::new(name.into(), Strategy::HashCallId, backends.collect(), key)
 }
 

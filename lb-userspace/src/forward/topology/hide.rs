@@ -13,7 +13,7 @@ use crate::{
     },
     nat,
     sip::{HeaderField, Lines, Message, Name, Span, StartLine, Uri, parse_ip},
-    token::{ContactOf, ContactToken, HIDDEN_MAX, Hidden, HiddenText},
+    token::{ContactOf, ContactToken, HIDDEN_MAX, Hidden, HiddenText, Keys},
 };
 
 /// What goes along in header fields of ours.
@@ -40,18 +40,20 @@ impl HiddenRequest {
 }
 
 /// Takes out of a request what says where the inside is, and puts into `hidden` what has to come back. `stamp` is what would have been written into its top Via;
-/// `hides_call_id` is true when the inside made the Call-ID.
+/// `call_id_keys` hide the Call-ID, when the inside made it.
 pub(in crate::forward) fn hide_request(
     request: &Request<'_>,
     leaves_from: &Listener,
     stamp: &Stamp,
-    hides_call_id: bool,
+    call_id_keys: Option<&Keys>,
     hidden: &mut HiddenRequest,
     edits: &mut Edits,
 ) -> Result<(), EditsFull> {
     let (bytes, message) = (request.bytes, request.message);
     let veil = Veil {
         table: request.table,
+        keys: request.keys(),
+        call_id_keys,
         listener: leaves_from,
         bytes,
         message,
@@ -73,28 +75,30 @@ pub(in crate::forward) fn hide_request(
             }
             // It would lead the registrar around us.
             Kind::Path => edits.push(field.line.start(), field.line.len(), b"")?,
-            Kind::CallId if hides_call_id => veil.hide_call_id(edits)?,
+            Kind::CallId => veil.hide_call_id(edits)?,
             Kind::Text | Kind::End => veil.replace_addresses(field.value, edits)?,
-            Kind::CallId | Kind::Contact | Kind::Kept => {}
+            Kind::Contact | Kind::Kept => {}
         }
     }
     veil.hide_contacts(edits)?;
     veil.hide_origins(edits)
 }
 
-/// Takes out of a response what says where the inside is, which is at `inside`. `restores_call_id` is true when the request
-/// came with a hidden Call-ID.
+/// Takes out of a response what says where the inside is, which is at `inside`. `call_id_keys` hide the
+/// Call-ID, when the request came with a hidden one.
 pub(in crate::forward) fn hide_response(
     table: &Table,
     listener: &Listener,
     bytes: &[u8],
     message: &Message,
     inside: SocketAddr,
-    restores_call_id: bool,
+    call_id_keys: Option<&Keys>,
     edits: &mut Edits,
 ) -> Result<(), EditsFull> {
     let veil = Veil {
         table,
+        keys: &table.keys,
+        call_id_keys,
         listener,
         bytes,
         message,
@@ -103,9 +107,9 @@ pub(in crate::forward) fn hide_response(
     for field in Lines::new(bytes, message.headers).flatten() {
         match kind(bytes, &field) {
             Kind::Text | Kind::Path => veil.replace_addresses(field.value, edits)?,
-            Kind::CallId if restores_call_id => veil.hide_call_id(edits)?,
+            Kind::CallId => veil.hide_call_id(edits)?,
             // These are the client's own.
-            Kind::Via | Kind::End | Kind::CallId => {}
+            Kind::Via | Kind::End => {}
             Kind::RecordRoute | Kind::Contact | Kind::Kept => {}
         }
     }
@@ -177,6 +181,10 @@ fn put_via(bytes: &[u8], field: &HeaderField, stamp: &Stamp, vias: &mut HiddenTe
 
 struct Veil<'a> {
     table: &'a Table,
+    /// What is hidden is written with these.
+    keys: &'a Keys,
+    /// And the Call-ID with these: the same for all of a dialog. `None` for one of the outside, which stays.
+    call_id_keys: Option<&'a Keys>,
     listener: &'a Listener,
     bytes: &'a [u8],
     message: &'a Message,
@@ -191,7 +199,8 @@ impl Veil<'_> {
     }
 
     fn hide_call_id(&self, edits: &mut Edits) -> Result<(), EditsFull> {
-        let Some(call_id) = self.message.call_id.map(|field| field.value) else {
+        let call_id = self.message.call_id.map(|field| field.value);
+        let (Some(call_id), Some(keys)) = (call_id, self.call_id_keys) else {
             return Ok(());
         };
         if !literals::has_inside(self.table, self.bytes, call_id) {
@@ -200,7 +209,7 @@ impl Veil<'_> {
         let mut text = HiddenText::EMPTY;
         text.put(call_id.of(self.bytes)).ok_or(EditsFull)?;
         edits.push(call_id.start(), call_id.len(), super::HIDDEN_CALL_ID)?;
-        edits.write::<HIDDEN_MAX>(|room| self.table.keys.write_hidden(Hidden::CallId, &text, room))
+        edits.write::<HIDDEN_MAX>(|room| keys.write_hidden(Hidden::CallId, &text, room))
     }
 
     /// Contacts whose host is an address of the inside, or a name, which may be one of the inside as well; but for those of a
@@ -232,7 +241,7 @@ impl Veil<'_> {
             let rest = Span::new(uri.host.start(), value.uri.end());
             let token = ContactToken::new(ContactOf::Backend, self.inside, rest.of(self.bytes));
             let token = token.ok_or(EditsFull)?;
-            own_contact::replace(self.table, self.listener, &value, rest, &token, edits)?;
+            own_contact::replace(self.keys, self.listener, &value, rest, &token, edits)?;
         }
         Ok(())
     }
@@ -287,6 +296,6 @@ impl Veil<'_> {
             text.put(value.of(self.bytes)).ok_or(EditsFull)?;
         }
         edits.push(at, 0, super::ROUTES)?;
-        edits.write::<HIDDEN_MAX>(|room| self.table.keys.write_hidden(Hidden::Routes, &text, room))
+        edits.write::<HIDDEN_MAX>(|room| self.keys.write_hidden(Hidden::Routes, &text, room))
     }
 }

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 
 use memchr::memmem;
 
-use super::{CALL_ID, HIDDEN_CALL_ID, ROUTES, ROUTES_NAME, VIAS};
+use super::{CALL_ID, CALL_ID_OF_OTHER, HIDDEN_CALL_ID, ROUTES, ROUTES_NAME, VIAS};
 use crate::{
     forward::{Edits, EditsFull, Table, own_contact::values},
     sip::{Message, Span, Uri, Via, fields_named, find_uri_parameter},
-    token::{Hidden, HiddenText},
+    token::{Hidden, HiddenText, Signer},
 };
 
 /// The Vias that our Via has in it.
@@ -47,9 +47,26 @@ fn is_base64url(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
 }
 
-/// True when our Via says that the request had a hidden Call-ID.
-pub(in crate::forward) fn had_hidden_call_id(bytes: &[u8], our_via: Span) -> bool {
-    memmem::find(our_via.of(bytes), CALL_ID).is_some()
+/// What our Via says of a Call-ID that was hidden under the secret `of`, when it is signed with `via`.
+pub(in crate::forward) fn call_id_mark(of: Signer, via: Signer) -> &'static [u8] {
+    match of == via {
+        true => CALL_ID,
+        false => CALL_ID_OF_OTHER,
+    }
+}
+
+/// The secret that the request's Call-ID was hidden under, when our Via, signed with `via`, says that it was.
+pub(in crate::forward) fn hidden_call_id(
+    bytes: &[u8],
+    our_via: Span,
+    via: Signer,
+) -> Option<Signer> {
+    let says = |mark| memmem::find(our_via.of(bytes), mark).is_some();
+    match () {
+        () if says(CALL_ID) => Some(via),
+        () if says(CALL_ID_OF_OTHER) => Some(via.other()),
+        () => None,
+    }
 }
 
 /// Gives a response from the outside back what its request had: Record-Routes and Call-ID.
@@ -88,22 +105,22 @@ pub(in crate::forward) fn reveal_response(
     Ok(())
 }
 
-/// Gives a message from the outside its Call-ID back, if it is a hidden one; true when it is.
+/// Gives a message from the outside its Call-ID back, if it is a hidden one; the secret that it was hidden under.
 pub(in crate::forward) fn reveal_call_id(
     table: &Table,
     bytes: &[u8],
     message: &Message,
     edits: &mut Edits,
-) -> Result<bool, EditsFull> {
+) -> Result<Option<Signer>, EditsFull> {
     let Some(call_id) = message.call_id.map(|field| field.value) else {
-        return Ok(false);
+        return Ok(None);
     };
     let hidden = call_id.of(bytes).strip_prefix(HIDDEN_CALL_ID);
-    match hidden.and_then(|hidden| table.keys.read_hidden(Hidden::CallId, hidden)) {
-        Some(text) => {
+    match hidden.and_then(|hidden| table.keys.read_signed_hidden(Hidden::CallId, hidden)) {
+        Some((text, signer)) => {
             edits.push(call_id.start(), call_id.len(), text.as_slice())?;
-            Ok(true)
+            Ok(Some(signer))
         }
-        None => Ok(false),
+        None => Ok(None),
     }
 }
