@@ -32,6 +32,8 @@ const BOOKS_AGE: Duration = Duration::from_millis(500);
 
 /// What the node is called, unless there are two.
 const NODE: &str = "edge";
+/// What it signs with, unless that is changed.
+const SECRET: &str = "a secret of the lab, thirty-two.";
 
 /// How siplb gets its datagrams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +51,10 @@ pub enum DataPath {
 pub struct Options {
     /// Name of the node.
     pub node: String,
+    /// What is in its secret file.
+    pub secret: String,
+    /// What is in the file of the previous secret, when there is one.
+    pub previous_secret: Option<String>,
     /// How it gets its datagrams.
     pub data_path: DataPath,
     /// Listeners: one for each, with a pool of its own.
@@ -71,6 +77,8 @@ impl Options {
     pub fn new(data_path: DataPath) -> Self {
         Self {
             node: NODE.into(),
+            secret: SECRET.into(),
+            previous_secret: None,
             data_path,
             families: vec![Family::V4, Family::V6],
             weights: vec![1; 3],
@@ -89,9 +97,23 @@ impl Options {
         }
     }
 
+    /// Writes configuration and secrets.
+    fn put_down(&self, lab: &Lab, files: &Files) -> Result<()> {
+        write_secret(&files.secret, &self.secret)?;
+        if let Some(secret) = &self.previous_secret {
+            write_secret(&files.previous_secret, secret)?;
+        }
+        fs::write(&files.configuration, self.write(lab, files))
+            .with_context(|| format!("cannot write {:?}", files.configuration))
+    }
+
     fn write(&self, lab: &Lab, files: &Files) -> String {
+        let previous = match self.previous_secret {
+            Some(_) => format!(", previous_secret_file: {:?}", files.previous_secret),
+            None => String::new(),
+        };
         let mut text = format!(
-            "node: {{ name: {}, secret_file: {:?} }}\n",
+            "node: {{ name: {}, secret_file: {:?}{previous} }}\n",
             self.node, files.secret
         );
         let interfaces = lab.interfaces.join(", ");
@@ -169,6 +191,7 @@ fn name_of(family: Family) -> &'static str {
 struct Files {
     configuration: PathBuf,
     secret: PathBuf,
+    previous_secret: PathBuf,
     control: PathBuf,
     statistics: PathBuf,
     pins: PathBuf,
@@ -200,13 +223,12 @@ impl Siplb {
         let files = Files {
             configuration: own("siplb.yaml"),
             secret: dir.join("secret"),
+            previous_secret: dir.join("previous-secret"),
             control: own("control.sock"),
             statistics: own("stats"),
             pins: lab.pin_dir(),
         };
-        write_secret(&files.secret)?;
-        fs::write(&files.configuration, options.write(lab, &files))
-            .with_context(|| format!("cannot write {:?}", files.configuration))?;
+        options.put_down(lab, &files)?;
         let mut siplb = Self {
             process: spawn(lab, node, &files, 0)?,
             node: node.into(),
@@ -260,16 +282,13 @@ impl Siplb {
         }
     }
 
-    /// Writes another configuration, which it is not told of.
+    /// Writes another configuration and the secrets that belong to it, which it is not told of.
     ///
     /// # Errors
     ///
-    /// When the file cannot be written.
+    /// When a file cannot be written.
     pub fn rewrite(&self, lab: &Lab, options: &Options) -> Result<()> {
-        Ok(fs::write(
-            &self.files.configuration,
-            options.write(lab, &self.files),
-        )?)
+        options.put_down(lab, &self.files)
     }
 
     /// What it says about itself.
@@ -437,13 +456,13 @@ fn spawn(lab: &Lab, node: &str, files: &Files, starts: u32) -> Result<Process> {
     lab.spawn(&lab.edge, &name, command)
 }
 
-fn write_secret(path: &Path) -> Result<()> {
+fn write_secret(path: &Path, secret: &str) -> Result<()> {
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
     let mut file = options
         .open(path)
         .with_context(|| format!("cannot write {path:?}"))?;
-    file.write_all(b"a secret of the lab, thirty-two.")?;
+    file.write_all(secret.as_bytes())?;
     Ok(())
 }
 
