@@ -1,6 +1,7 @@
 //! The secret is changed twice with calls running: nobody notices.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     thread,
     time::{Duration, Instant},
 };
@@ -47,6 +48,7 @@ fn play(lab: &Lab, run: &str, steps: &[(u64, u32, Option<u32>)]) -> (Statistics,
     let mut servers: Vec<Sipp> = (0..SERVERS)
         .map(|number| {
             let plan = Plan::server(Scenario::new("uas_slow"), lab.server(Family::V4, number));
+            let plan = plan.logging();
             let name = format!("server{number}-{run}");
             Sipp::start(lab, &lab.servers, &name, &plan).expect("a server")
         })
@@ -91,12 +93,34 @@ fn play(lab: &Lab, run: &str, steps: &[(u64, u32, Option<u32>)]) -> (Statistics,
     let served = servers.iter_mut().map(|server| {
         let books = server.stop().expect("an end");
         assert_eq!(server.errors(), "", "{books:?}");
+        check_branches(server);
         books
     });
     let served = Statistics::sum(&served.collect::<Vec<_>>());
     siplb.stop().expect("an ordinary end");
     println!("{run}: {calls:?}\n{served:?}");
     (calls, served)
+}
+
+/// CANCEL, ACK to a refusal and retransmissions have the branch of their INVITE. SIPp itself looks at the Call-ID alone.
+fn check_branches(server: &Sipp) {
+    let mut branches: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let messages = server.messages().expect("messages");
+    let requests = messages.iter().filter(|message| !message.sent);
+    // In calls that are set up only the INVITEs are of one transaction.
+    let of_invite = requests.filter(|request| {
+        let from = request.field("From").unwrap_or_default();
+        request.kind() == "INVITE" || !from.contains(":5061>")
+    });
+    for request in of_invite {
+        let call = request.field("Call-ID").expect("a Call-ID").to_owned();
+        let branch = request.field("Via").and_then(|via| via.split(';').nth(1));
+        let branch = branch.expect("a branch").to_owned();
+        branches.entry(call).or_default().insert(branch);
+    }
+    assert!(!branches.is_empty());
+    let broken = branches.iter().filter(|(_, branches)| branches.len() > 1);
+    assert_eq!(broken.count(), 0, "of {} calls", branches.len());
 }
 
 #[test]
