@@ -394,3 +394,16 @@ fn tokens_are_sealed() {
         Some("<sip:".len() + 28)
     );
 }
+
+#[test]
+fn a_name_that_only_begins_like_a_hidden_one_is_another() {
+    let lines = "Record-Route-Count: 3\r\nPathology: none\r\nPath : <sip:10.0.0.12;lr>\r\nMax-Forwards";
+    let register =
+        inside("REGISTER", "sip:192.0.2.50", "", "").replacen("Max-Forwards", lines, 1);
+    let sent = edge()
+        .send(BACKEND, register)
+        .expect(Outcome::RequestOutbound);
+    assert_eq!(sent.headers("Record-Route-Count"), ["3"]);
+    assert_eq!(sent.headers("Pathology"), ["none"]);
+    assert!(sent.headers("Path").is_empty(), "{}", sent.text());
+}
