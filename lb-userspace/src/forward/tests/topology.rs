@@ -397,9 +397,9 @@ fn tokens_are_sealed() {
 
 #[test]
 fn a_name_that_only_begins_like_a_hidden_one_is_another() {
-    let lines = "Record-Route-Count: 3\r\nPathology: none\r\nPath : <sip:10.0.0.12;lr>\r\nMax-Forwards";
-    let register =
-        inside("REGISTER", "sip:192.0.2.50", "", "").replacen("Max-Forwards", lines, 1);
+    let lines =
+        "Record-Route-Count: 3\r\nPathology: none\r\nPath : <sip:10.0.0.12;lr>\r\nMax-Forwards";
+    let register = inside("REGISTER", "sip:192.0.2.50", "", "").replacen("Max-Forwards", lines, 1);
     let sent = edge()
         .send(BACKEND, register)
         .expect(Outcome::RequestOutbound);
