@@ -438,7 +438,12 @@ impl Sent<'_> {
         let has_alias = aliased.len() >= written.len() + b";lba=".len() + SHORTEST_TOKEN;
         let is_uri = |byte: &u8| byte.is_ascii_graphic() && !b"<>\"".contains(byte);
         let is_for_pool = self.verdict.outcome == Outcome::RequestToPool;
-        if !is_for_pool || !has_alias || !aliased.iter().all(is_uri) {
+        // One that looks like a Contact of ours leads where its own token says.
+        let has_token = written
+            .to_ascii_lowercase()
+            .windows(4)
+            .any(|part| part == b";lbr");
+        if !is_for_pool || !has_alias || has_token || !aliased.iter().all(is_uri) {
             return None;
         }
         let request = [
