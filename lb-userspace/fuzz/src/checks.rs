@@ -426,7 +426,7 @@ impl Sent<'_> {
         Some(response)
     }
 
-    /// When a Contact got an alias: what a server sends to it in the dialog, and the URI that the client has to find then,
+    /// When a Contact got an alias, or gave way to one of ours: what a server sends to it in the dialog, and the URI that the client has to find then,
     /// its own.
     pub fn call_back(&self) -> Option<(Vec<u8>, Vec<u8>)> {
         let contact = |bytes: &[u8]| {
