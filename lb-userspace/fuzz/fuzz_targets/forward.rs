@@ -42,14 +42,14 @@ fuzz_target!(|input: &[u8]| {
             ..datagram
         };
         let sent = edge.send(*configuration, datagram);
-        let Action::Forward { to, .. } = sent.verdict.action else {
+        let Action::Forward { to, from, .. } = sent.verdict.action else {
             return;
         };
         if let (Some(response), Some(client)) = (sent.response(), sent.client()) {
             let answer = Datagram {
                 payload: &response,
                 source: to,
-                ..datagram
+                listener: from,
             };
             let back = edge.send(*configuration, answer);
             assert_eq!(
@@ -61,6 +61,8 @@ fuzz_target!(|input: &[u8]| {
                 matches!(back.verdict.action, Action::Forward { to, .. } if to == client),
                 "{back:?}\nto\n{sent:?}"
             );
+            sent.check_brought_back(&back);
+            sent.check_granted(&response, &back);
         }
         if let Some((request, uri)) = sent.call_back() {
             let request = Datagram {
@@ -69,7 +71,11 @@ fuzz_target!(|input: &[u8]| {
                 ..datagram
             };
             let back = edge.send(*configuration, request);
-            let client = SocketAddr::new(source.ip().to_canonical(), source.port());
+            // A Contact of ours leads where responses go, an alias where the request came from.
+            let client = match request.payload.windows(5).any(|part| part == b";lbr=") {
+                true => sent.client().expect("it was sent on"),
+                false => SocketAddr::new(source.ip().to_canonical(), source.port()),
+            };
             assert!(
                 matches!(back.verdict.action, Action::Forward { to, .. } if to == client),
                 "{back:?}\nafter\n{sent:?}"

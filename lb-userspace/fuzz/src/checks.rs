@@ -1,16 +1,18 @@
 //! What must hold for a datagram and what became of it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use lb_userspace::{
-    forward::{Action, Outcome, OutcomeClass, REPLY_GROWTH},
-    sip::{self, Message, Name, NameAddr, StartLine, Via},
-    token::MAGIC_COOKIE,
+    forward::{Action, ListenerIndex, Outcome, OutcomeClass, REPLY_GROWTH},
+    sip::{self, Message, Method, Name, NameAddr, StartLine, Uri},
+    token::{ContactOf, FlowKind, FlowToken, MAGIC_COOKIE},
 };
 
 use crate::{
-    edge::{Sent, sources},
-    placeholders::token_ends,
+    edge::{NAMES, Sent},
+    fields::{Fields, fields, uri_parameter},
+    hidden::hidden_vias,
+    tokens::Tokens,
 };
 
 impl Sent<'_> {
@@ -24,7 +26,12 @@ impl Sent<'_> {
                 self.check_reply(to);
                 OutcomeClass::Reply
             }
-            Action::Drop | Action::AwaitName => OutcomeClass::Drop,
+            Action::Drop => OutcomeClass::Drop,
+            Action::AwaitName => {
+                let source = self.datagram.source.ip().to_canonical();
+                assert!(self.table.is_inside(source), "an open relay\n{self:?}");
+                OutcomeClass::Drop
+            }
             Action::Absorb => OutcomeClass::Absorb,
         };
         if let Action::Forward { to, .. } | Action::Reply { to } = self.verdict.action {
@@ -103,14 +110,22 @@ impl Sent<'_> {
         match before.start_line {
             StartLine::Request { .. } => self.check_request(&before, &after, to),
             StartLine::Response { .. } => {
-                let next = before.next_via.expect("nowhere to go without it");
-                assert_eq!(next.response_target(payload), Some(to), "{self:?}");
                 let top = after.via.expect("no fault");
-                assert_eq!(
-                    next.value.of(payload),
-                    top.value.of(&self.bytes),
-                    "{self:?}"
-                );
+                let target = match before.next_via {
+                    Some(next) => {
+                        let same = next.value.of(payload) == top.value.of(&self.bytes);
+                        assert!(same, "Via\n{self:?}");
+                        next.response_target(payload)
+                    }
+                    None => {
+                        let hidden = hidden_vias(&self.table, payload).expect("no other way");
+                        let is = Fields::of(&self.bytes).vias.concat();
+                        assert!(is == hidden, "hidden Vias\n{self:?}");
+                        top.response_target(&self.bytes)
+                    }
+                };
+                assert_eq!(target, Some(to), "{self:?}");
+                self.check_hidden_response(&before, to.ip());
             }
         }
     }
@@ -134,20 +149,39 @@ impl Sent<'_> {
                 let (was, is) = (uri.of(payload), uri_after.of(bytes));
                 // An alias has done its work when the client is found, whatever is mended now.
                 let is_for_client = self.verdict.outcome == Outcome::RequestToClient;
-                let same = was == is || (is_for_client && is_without_alias(was, is));
+                let same = was == is
+                    || (is_for_client && is_without_alias(was, is))
+                    || self.is_restored(was, is);
                 assert!(same, "Request-URI\n{self:?}");
             }
             _ => panic!("a request for a response\n{self:?}"),
         }
         let (was, is) = (Fields::of(payload), Fields::of(bytes));
-        assert!(was.kept == is.kept, "other header fields\n{self:?}");
-        assert!(is.record_routes.ends_with(&was.record_routes), "{self:?}");
+        let is_veiled = self.is_veiled(before);
+        self.same_lines(&was.kept, &is.kept, is_veiled);
+        self.same_call_id(&was, &is);
+        let is_request = matches!(before.start_line, StartLine::Request { .. });
+        match is_request {
+            true => assert!(was.expires == is.expires || is_veiled, "Expires\n{self:?}"),
+            false => {
+                self.same_expires(&was, &is);
+                self.same_lines(&was.supported, &is.supported, is_veiled);
+                self.same_lines(&was.paths, &is.paths, is_veiled);
+            }
+        }
+        // Those of the inside are hidden, or come back.
+        let reveals = [&was, &is].map(|side| side.record_routes.concat());
+        let reveals = reveals[0].windows(6).any(|window| window == b";lbrr=");
+        if !is_veiled && !(reveals && !is_request) {
+            assert!(is.record_routes.ends_with(&was.record_routes), "{self:?}");
+            assert!(
+                is.record_routes.len() <= was.record_routes.len() + 1,
+                "{self:?}"
+            );
+        }
+        let may_change = self.mends || self.replaces_contacts || is_veiled || !is_request;
         assert!(
-            is.record_routes.len() <= was.record_routes.len() + 1,
-            "{self:?}"
-        );
-        assert!(
-            (self.mends && is.contacts.len() == was.contacts.len()) || is.contacts == was.contacts,
+            (may_change && is.contacts.len() == was.contacts.len()) || is.contacts == was.contacts,
             "Contact\n{self:?}"
         );
         if !self.marks {
@@ -200,14 +234,19 @@ impl Sent<'_> {
             "{self:?}"
         );
 
+        let tokens = Tokens::of(&self.table, payload);
+        let hid = self.check_hides(to.ip(), &tokens);
         let ours = after.via.expect("no fault");
-        let listener = self.table.listeners[usize::from(self.datagram.listener.0)].address;
+        let Action::Forward { from, .. } = self.verdict.action else {
+            panic!("not sent on\n{self:?}");
+        };
+        let listener = self.table.listeners[usize::from(from.0)].address;
         assert_eq!(ours.response_target(bytes), Some(listener), "{self:?}");
-        let theirs = self.vias().nth(1).flatten().expect("the sender's");
+        let (lines, theirs) = self.inner_via().expect("the sender's");
         let came = before.via.expect("no fault");
-        assert_eq!(theirs.host.of(bytes), came.host.of(payload), "{self:?}");
+        assert_eq!(theirs.host.of(&lines), came.host.of(payload), "{self:?}");
         let target = theirs
-            .response_target(bytes)
+            .response_target(&lines)
             .expect("we wrote where that is");
         assert_eq!(
             target.ip(),
@@ -221,23 +260,93 @@ impl Sent<'_> {
             self.table.keys.verify_via_mac(transaction, mac, target),
             "{self:?}"
         );
-
-        // Without a token nobody reaches anything but a pool. The tokens are those that placeholders stand for, and aliases
-        // of those who sent something.
-        let is_backend = self.table.backends().any(|backend| backend.address == to);
-        let is_token_end = token_ends().chain(sources()).any(|end| end == to);
-        let allowed = match self.verdict.outcome {
-            Outcome::RequestToPool => is_backend,
-            _ => is_token_end,
-        };
-        assert!(allowed, "an open relay to {to}\n{self:?}");
+        self.check_path(before, to, target, hid);
+        if !self.check_own_contacts(before, target) && !self.mends && !hid {
+            let (was, is) = (Fields::of(payload), Fields::of(bytes));
+            assert!(was.contacts == is.contacts, "Contact\n{self:?}");
+        }
+        self.check_way(&tokens, to, from);
     }
 
-    /// The first value of each Via field of what is sent.
-    fn vias(&self) -> impl Iterator<Item = Option<Via>> {
-        fields(&self.bytes)
-            .filter(|field| field.name == Name::Via)
-            .map(|field| Via::parse(&self.bytes, field.value))
+    /// Without a token nobody outside reaches anything but a pool; with one, its two ends.
+    fn check_way(&self, tokens: &Tokens, to: SocketAddr, from: ListenerIndex) {
+        let source = self.datagram.source;
+        let source = SocketAddr::new(source.ip().to_canonical(), source.port());
+        let is_inside = self.table.is_inside(source.ip());
+        let is_contact = |wanted: ContactOf| {
+            let mut contacts = tokens.contacts.iter();
+            contacts.any(|contact| contact.of == wanted && contact.address == to)
+        };
+        let allowed = match self.verdict.outcome {
+            Outcome::RequestToPool => self.table.backends().any(|backend| backend.address == to),
+            Outcome::RequestToBackend => {
+                tokens.flows.iter().any(|flow| flow.backend == to) || is_contact(ContactOf::Backend)
+            }
+            Outcome::RequestToClient => {
+                tokens.flows.iter().any(|flow| flow.client == to)
+                    || (is_inside && is_contact(ContactOf::Client))
+            }
+            Outcome::RequestOutbound => {
+                // One that was a backend when its call began may end it.
+                let ended =
+                    |flow: &FlowToken| flow.kind == FlowKind::Outbound && flow.backend == source;
+                (is_inside || tokens.flows.iter().any(ended)) && self.leads_to(to)
+            }
+            _ => false,
+        };
+        assert!(allowed, "an open relay to {to}\n{self:?}");
+        if matches!(
+            self.verdict.outcome,
+            Outcome::RequestToPool | Outcome::RequestToBackend
+        ) {
+            assert_eq!(from, self.datagram.listener, "{self:?}");
+        }
+        assert!(!to.ip().is_loopback() && !to.ip().is_multicast() || !is_inside);
+    }
+
+    /// True when the first Route of what is sent leads there, or where there is none, or it is ours, the Request-URI.
+    fn leads_to(&self, to: SocketAddr) -> bool {
+        let bytes = &self.bytes[..];
+        let route = fields(bytes).find(|field| field.name == Name::Route);
+        let route = route.map(|field| NameAddr::parse(bytes, field.value).expect("readable").uri);
+        let is_own = |uri: &Uri| {
+            let host = String::from_utf8_lossy(uri.host.of(bytes)).into_owned();
+            let ip = host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+            let own = ip.map(|ip| SocketAddr::new(ip, uri.effective_port()));
+            own.is_some_and(|own| self.table.is_listener(own))
+        };
+        let route =
+            route.filter(|route| !Uri::parse(bytes, *route).is_some_and(|uri| is_own(&uri)));
+        let span = match (route, read(bytes).start_line) {
+            (Some(route), _) => route,
+            (None, StartLine::Request { uri, .. }) => uri,
+            _ => return false,
+        };
+        let Some(uri) = Uri::parse(bytes, span) else {
+            return false;
+        };
+        let maddr = uri_parameter(bytes, uri.host_port_end, span.end(), "maddr");
+        let maddr = maddr.filter(|maddr| !maddr.is_empty());
+        let host = String::from_utf8_lossy(maddr.unwrap_or(uri.host.of(bytes))).into_owned();
+        let port = uri.effective_port();
+        match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+            Ok(ip) => SocketAddr::new(ip, port) == to,
+            Err(_) => NAMES.iter().any(|(name, addresses)| {
+                let is_name = host.trim_end_matches('.').eq_ignore_ascii_case(name);
+                let mut addresses = addresses.iter();
+                let is_there = |address: &&str| address.parse::<IpAddr>() == Ok(to.ip());
+                is_name && addresses.any(|address| is_there(&address)) && to.port() == port
+            }),
+        }
+    }
+
+    /// True when a Contact of ours in the Request-URI gave way to what its token has.
+    fn is_restored(&self, was: &[u8], is: &[u8]) -> bool {
+        let tokens = Tokens::of(&self.table, was);
+        tokens.contacts.iter().any(|token| {
+            let head = is.strip_suffix(token.rest());
+            head.is_some_and(|head| was.starts_with(head))
+        })
     }
 
     fn check_reply(&self, to: SocketAddr) {
@@ -292,12 +401,24 @@ impl Sent<'_> {
         let is_request =
             |message: &Message| matches!(message.start_line, StartLine::Request { .. });
         sip::read(&self.bytes).ok().filter(is_request)?;
-        let mut response = b"SIP/2.0 183 Session Progress\r\n".to_vec();
+        let message = sip::read(&self.bytes).ok()?;
+        let registers = matches!(
+            message.start_line,
+            StartLine::Request {
+                method: Method::Register,
+                ..
+            }
+        );
+        let mut response = match registers {
+            true => b"SIP/2.0 200 OK\r\n".to_vec(),
+            false => b"SIP/2.0 183 Session Progress\r\n".to_vec(),
+        };
         for field in fields(&self.bytes) {
-            if matches!(
+            let is_echoed = matches!(
                 field.name,
                 Name::Via | Name::From | Name::To | Name::CallId | Name::Cseq
-            ) {
+            );
+            if is_echoed || registers && field.name == Name::Contact {
                 response.extend_from_slice(field.line.of(&self.bytes));
             }
         }
@@ -305,7 +426,7 @@ impl Sent<'_> {
         Some(response)
     }
 
-    /// When a Contact got an alias: what a server sends to it in the dialog, and the URI that the client has to find then,
+    /// When a Contact got an alias, or gave way to one of ours: what a server sends to it in the dialog, and the URI that the client has to find then,
     /// its own.
     pub fn call_back(&self) -> Option<(Vec<u8>, Vec<u8>)> {
         let contact = |bytes: &[u8]| {
@@ -317,7 +438,12 @@ impl Sent<'_> {
         let has_alias = aliased.len() >= written.len() + b";lba=".len() + SHORTEST_TOKEN;
         let is_uri = |byte: &u8| byte.is_ascii_graphic() && !b"<>\"".contains(byte);
         let is_for_pool = self.verdict.outcome == Outcome::RequestToPool;
-        if !is_for_pool || !has_alias || !aliased.iter().all(is_uri) {
+        // One that looks like a Contact of ours leads where its own token says.
+        let has_token = written
+            .to_ascii_lowercase()
+            .windows(4)
+            .any(|part| part == b";lbr");
+        if !is_for_pool || !has_alias || has_token || !aliased.iter().all(is_uri) {
             return None;
         }
         let request = [
@@ -339,7 +465,8 @@ impl Sent<'_> {
 
     /// Where a response to what was sent on has to go.
     pub fn client(&self) -> Option<SocketAddr> {
-        self.vias().nth(1)??.response_target(&self.bytes)
+        let (lines, via) = self.inner_via()?;
+        via.response_target(&lines)
     }
 }
 
@@ -347,55 +474,6 @@ impl Sent<'_> {
 const MAX_DATAGRAM: usize = 65_507;
 /// A flow token of IPv4 addresses.
 const SHORTEST_TOKEN: usize = 28;
-
-/// Header fields by what may become of them.
-#[derive(Default)]
-struct Fields<'a> {
-    /// These are as they came, in their order.
-    kept: Vec<&'a [u8]>,
-    record_routes: Vec<&'a [u8]>,
-    contacts: Vec<&'a [u8]>,
-    /// Those named X-Validate-Fail.
-    marks: Vec<&'a [u8]>,
-    /// Those named as a configuration tells a client's address.
-    told: Vec<&'a [u8]>,
-}
-
-impl<'a> Fields<'a> {
-    fn of(bytes: &'a [u8]) -> Self {
-        let mut sorted = Self::default();
-        for field in fields(bytes) {
-            let line = field.line.of(bytes);
-            match field.name {
-                Name::Via | Name::MaxForwards | Name::Route | Name::ContentLength => {}
-                Name::Contact => sorted.contacts.push(line),
-                // A blank before the number keeps a response's length even.
-                Name::Cseq => sorted.kept.push(field.value.of(bytes)),
-                _ if is_named(line, b"record-route") => sorted.record_routes.push(line),
-                _ if is_named(line, b"x-validate-fail") => sorted.marks.push(line),
-                _ if is_of_client(line) => sorted.told.push(line),
-                _ => sorted.kept.push(line),
-            }
-        }
-        sorted
-    }
-}
-
-/// The names that one of the configurations uses.
-fn is_of_client(line: &[u8]) -> bool {
-    let mut parts = line.split(|byte| matches!(byte, b':' | b' ' | b'\t' | b'\r' | b'\n'));
-    let name = parts.next().unwrap_or_default();
-    [&b"X-Orig-IP"[..], b"X-Ports"]
-        .iter()
-        .any(|told| told.eq_ignore_ascii_case(name))
-}
-
-fn is_named(line: &[u8], name: &[u8]) -> bool {
-    let after = line.get(name.len());
-    line.len() > name.len()
-        && line[..name.len()].eq_ignore_ascii_case(name)
-        && matches!(after, Some(b':' | b' ' | b'\t'))
-}
 
 /// True when `is` is `was` with one parameter `lba` taken out.
 fn is_without_alias(was: &[u8], is: &[u8]) -> bool {
@@ -411,9 +489,4 @@ fn is_without_alias(was: &[u8], is: &[u8]) -> bool {
 
 fn read(bytes: &[u8]) -> Message {
     sip::read(bytes).unwrap_or_else(|_| panic!("not SIP: {}", bytes.escape_ascii()))
-}
-
-fn fields(bytes: &[u8]) -> impl Iterator<Item = sip::HeaderField> {
-    let headers = sip::read(bytes).map_or(bytes.len(), |message| message.headers);
-    sip::Lines::new(bytes, headers).flatten()
 }

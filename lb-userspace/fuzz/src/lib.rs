@@ -5,8 +5,12 @@
 pub mod agree;
 mod checks;
 pub mod edge;
+mod fields;
+mod hidden;
 #[path = "../../tests/parsers/messages.rs"]
 pub mod messages;
 pub mod placeholders;
+mod registrations;
 #[path = "../../tests/parsers/slow/mod.rs"]
 pub mod slow;
+mod tokens;

@@ -3,9 +3,15 @@
 //! | placeholder | becomes |
 //! |---|---|
 //! | `@VIP@` | host and port of the listener |
-//! | `@T0@` ... `@T3@` | a valid flow token |
+//! | `@T0@` ... `@T3@` | a valid flow token of a dialog that a client began |
+//! | `@R0@` ... `@R3@` | the same of a registration, as in our Path |
+//! | `@O0@` ... `@O3@` | the same of a call that the backend made to somebody who needs no flow |
+//! | `@I0@` ... `@I3@` | the same of a call that the backend made to the client |
+//! | `@C0@` ... `@C3@` | a contact token of that client, for `lbr` |
+//! | `@B0@` ... `@B3@` | a contact token of that backend, for `lbi` |
+//! | `@HV@`, `@HR@`, `@HC@` | hidden Vias (`lbvi`), Record-Routes (`lbrr`), and a Call-ID (behind `lbc.`) |
 //! | `@ID@` | a transaction id |
-//! | `@MAC@` | in a response, the MAC of that transaction id for where the Via below the top one says the response goes |
+//! | `@MAC@` | in a response, the MAC of that transaction id for where the Via below the top one, or in it, says the response goes |
 //! | `@TAG@` | the To tag that we give in our own reply to this request |
 
 use std::net::SocketAddr;
@@ -13,7 +19,10 @@ use std::net::SocketAddr;
 use lb_userspace::{
     forward::{Datagram, Table},
     sip,
-    token::{FLOW_TOKEN_MAX, FlowToken, HEX_LEN, TransactionParts},
+    token::{
+        CONTACT_TOKEN_MAX, ContactOf, ContactToken, FLOW_TOKEN_MAX, FlowKind, FlowToken, HEX_LEN,
+        HIDDEN_MAX, Hidden, HiddenText, TransactionParts,
+    },
 };
 
 /// Client and backend of the tokens.
@@ -24,13 +33,15 @@ const TOKENS: [(&str, &str); 4] = [
     ("10.0.0.12:5060", "10.0.0.13:5080"),
 ];
 
-/// All addresses that a valid token can lead to.
-pub fn token_ends() -> impl Iterator<Item = SocketAddr> {
-    TOKENS
-        .into_iter()
-        .flat_map(|(client, backend)| [client, backend])
-        .map(|end| end.parse().expect("an address"))
-}
+/// What the parties of the contact tokens wrote behind their user part.
+const CONTACT: &[u8] = b"192.168.1.5:5062;transport=udp";
+/// Where responses go whose request had the hidden Vias.
+pub const HIDDEN_TARGET: &str = "10.0.0.12:5060";
+const HIDDEN_VIAS: &[u8] =
+    b"Via: SIP/2.0/UDP 10.0.0.12;branch=z9hG4bKp1;rport=5060;received=10.0.0.12\r\n\
+    v:SIP/2.0/UDP host.lan;branch=z9hG4bKr1\r\n";
+const HIDDEN_ROUTES: &[u8] = b"<sip:10.0.0.12;lr>, <sip:10.0.0.14;lr>";
+const HIDDEN_CALL_ID: &[u8] = b"c1@10.0.0.12";
 
 /// The datagram's payload with text for its placeholders.
 pub fn expand(table: &Table, datagram: &Datagram<'_>) -> Vec<u8> {
@@ -49,14 +60,43 @@ pub fn expand(table: &Table, datagram: &Datagram<'_>) -> Vec<u8> {
                 let text = listener.map_or(String::new(), |listener| listener.address.to_string());
                 expanded.extend_from_slice(text.as_bytes());
             }
-            [b'T', digit @ b'0'..=b'3'] => {
-                let (client, backend) = TOKENS[usize::from(digit - b'0')];
-                let token = FlowToken::new(
-                    client.parse().expect("an address"),
-                    backend.parse().expect("an address"),
-                );
+            [kind @ (b'T' | b'R' | b'O' | b'I'), digit @ b'0'..=b'3'] => {
+                let (client, backend) = ends(*digit);
+                let kind = match kind {
+                    b'T' => FlowKind::FromClient,
+                    b'R' => FlowKind::Registration,
+                    b'O' => FlowKind::Outbound,
+                    _ => FlowKind::ToClient,
+                };
+                let token = FlowToken {
+                    kind,
+                    ..FlowToken::new(client, backend)
+                };
                 let mut text = [0; FLOW_TOKEN_MAX];
                 let len = table.keys.write_flow_token(&token, &mut text);
+                expanded.extend_from_slice(&text[..len]);
+            }
+            [of @ (b'C' | b'B'), digit @ b'0'..=b'3'] => {
+                let (client, backend) = ends(*digit);
+                let (of, address) = match of {
+                    b'C' => (ContactOf::Client, client),
+                    _ => (ContactOf::Backend, backend),
+                };
+                let token = ContactToken::new(of, address, CONTACT).expect("short");
+                let mut text = [0; CONTACT_TOKEN_MAX];
+                let len = table.keys.write_contact_token(&token, &mut text);
+                expanded.extend_from_slice(&text[..len]);
+            }
+            [b'H', kind @ (b'V' | b'R' | b'C')] => {
+                let (kind, what) = match kind {
+                    b'V' => (Hidden::Vias, HIDDEN_VIAS),
+                    b'R' => (Hidden::Routes, HIDDEN_ROUTES),
+                    _ => (Hidden::CallId, HIDDEN_CALL_ID),
+                };
+                let mut hidden = HiddenText::EMPTY;
+                hidden.put(what).expect("short");
+                let mut text = [0; HIDDEN_MAX];
+                let len = table.keys.write_hidden(kind, &hidden, &mut text);
                 expanded.extend_from_slice(&text[..len]);
             }
             b"ID" => expanded.extend_from_slice(&table.keys.transaction_id(&SOME).to_text()),
@@ -86,6 +126,12 @@ pub fn expand(table: &Table, datagram: &Datagram<'_>) -> Vec<u8> {
     expanded
 }
 
+fn ends(digit: u8) -> (SocketAddr, SocketAddr) {
+    let (client, backend) = TOKENS[usize::from(digit - b'0')];
+    let address = |text: &str| text.parse().expect("an address");
+    (address(client), address(backend))
+}
+
 /// Any transaction.
 const SOME: TransactionParts<'static> = TransactionParts {
     branch: b"z9hG4bKx",
@@ -104,7 +150,10 @@ fn put(bytes: &mut [u8], places: &[usize], text: &[u8; HEX_LEN]) {
 }
 
 fn mac(table: &Table, bytes: &[u8]) -> Option<[u8; HEX_LEN]> {
-    let target = sip::read(bytes).ok()?.next_via?.response_target(bytes)?;
+    let target = match sip::read(bytes).ok()?.next_via {
+        Some(via) => via.response_target(bytes)?,
+        None => HIDDEN_TARGET.parse().expect("an address"),
+    };
     Some(table.keys.via_mac(table.keys.transaction_id(&SOME), target))
 }
 

@@ -5,6 +5,7 @@ mod dialogs;
 mod distribution;
 mod edge;
 mod nat;
+mod open_relay;
 mod outbound;
 mod own_address;
 mod pings;

@@ -445,7 +445,8 @@ fn what_a_backend_sends_to_the_outside() {
         text.starts_with("INVITE from 10.0.0.12:9 to 203.0.113.10:5060 (public): forwarded to an address of example.com\n"),
         "{text}"
     );
-    assert!(text.contains("  counted as  awaits_name\n"), "{text}");
+    let counted = "  counted as  request_outbound when example.com has an address\n";
+    assert!(text.contains(counted), "{text}");
     let to_address = INVITE.replace("bob@example.com SIP", "bob@192.0.2.50:5070 SIP");
     let json = dir.json(backend, &to_address);
     check(

@@ -410,3 +410,37 @@ fn tokens_are_sealed() {
         Some("<sip:".len() + 28)
     );
 }
+
+#[test]
+fn a_name_that_only_begins_like_a_hidden_one_is_another() {
+    let lines =
+        "Record-Route-Count: 3\r\nPathology: none\r\nPath : <sip:10.0.0.12;lr>\r\nMax-Forwards";
+    let register = inside("REGISTER", "sip:192.0.2.50", "", "").replacen("Max-Forwards", lines, 1);
+    let sent = edge()
+        .send(BACKEND, register)
+        .expect(Outcome::RequestOutbound);
+    assert_eq!(sent.headers("Record-Route-Count"), ["3"]);
+    assert_eq!(sent.headers("Pathology"), ["none"]);
+    assert!(sent.headers("Path").is_empty(), "{}", sent.text());
+}
+
+#[test]
+fn a_folded_via_of_the_inside_comes_back() {
+    for fold in ["\r\n ", "\r\n\t  ", "\n "] {
+        let folded = |text: &str| text.replace("10.0.0.12;", &format!("10.0.0.12:5066{fold};"));
+        let request = folded(&inside("OPTIONS", "sip:123@192.0.2.50", "", ""));
+        let mut edge = edge();
+        let sent = edge.send(PROXY, request).expect(Outcome::RequestOutbound);
+        let got = edge
+            .send(CARRIER, response(&sent, "200 OK", "c"))
+            .expect(Outcome::Response)
+            .expect_to(PROXY);
+        assert!(
+            got.text().contains(&format!(
+                "10.0.0.12:5066{fold};branch=z9hG4bKp1;rport=5060;"
+            )),
+            "{}",
+            got.text()
+        );
+    }
+}

@@ -148,15 +148,19 @@ fn kind(bytes: &[u8], field: &HeaderField) -> Kind {
         Name::ContentType | Name::ContentLength => Kind::Kept,
         Name::Other => {
             let line = field.line.of(bytes);
-            let is = |name: &[u8]| {
+            let begins = |name: &[u8]| {
                 line.get(..name.len())
                     .is_some_and(|start| start.eq_ignore_ascii_case(name))
             };
+            let ends = |len: usize| matches!(line.get(len), Some(b':' | b' ' | b'\t'));
+            let is = |name: &[u8]| begins(name) && ends(name.len());
             match () {
                 () if is(b"Record-Route") => Kind::RecordRoute,
                 () if is(b"Path") => Kind::Path,
                 // A digest covers what it says.
-                () if is(b"Authorization") || is(b"Proxy-Auth") || is(b"WWW-Auth") => Kind::Kept,
+                () if is(b"Authorization") || begins(b"Proxy-Auth") || begins(b"WWW-Auth") => {
+                    Kind::Kept
+                }
                 () => Kind::Text,
             }
         }

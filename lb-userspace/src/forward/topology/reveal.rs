@@ -7,7 +7,7 @@ use memchr::memmem;
 use super::{CALL_ID, CALL_ID_OF_OTHER, HIDDEN_CALL_ID, ROUTES, ROUTES_NAME, VIAS};
 use crate::{
     forward::{Edits, EditsFull, Table, own_contact::values},
-    sip::{Message, Span, Uri, Via, fields_named, find_uri_parameter},
+    sip::{Lines, Message, Span, Uri, Via, fields_named, find_uri_parameter},
     token::{Hidden, HiddenText, Signer},
 };
 
@@ -29,9 +29,9 @@ impl HiddenVias {
         let text = table.keys.read_hidden(Hidden::Vias, token)?;
         let target = {
             let bytes = text.as_slice();
-            let colon = bytes.iter().position(|byte| *byte == b':')?;
-            let line_end = memmem::find(bytes, b"\r\n")?;
-            let via = Via::parse(bytes, Span::new(colon + 1, line_end))?;
+            // It may be folded.
+            let field = Lines::new(bytes, 0).flatten().next()?;
+            let via = Via::parse(bytes, field.value)?;
             via.response_target(bytes)?
         };
         Some(Self { text, target })
