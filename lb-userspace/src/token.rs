@@ -2,9 +2,9 @@
 //!
 //! All values are SipHash with keys made from the fleet secret, so every node that has the secret makes and accepts the
 //! same. What nobody may read is encrypted as well. Two secrets can be in use at a time, so that one can be replaced while
-//! calls are up: the current one signs, both verify. Where a peer might compare without case (Via parameters and tags are tokens, RFC 3261 §7.3.1) the text
-//! is lower-case hexadecimal; flow and contact tokens stand in the user part and in a parameter of a URI that comes back
-//! as it was written, and are base64url.
+//! calls are up: the current one signs, both verify. Where a peer might compare without case (Via parameters and tags are
+//! tokens, RFC 3261 §7.3.1) the text is lower-case hexadecimal; flow and contact tokens stand in the user part and in a
+//! parameter of a URI that comes back as it was written, and are base64url.
 
 mod contact;
 mod flow;

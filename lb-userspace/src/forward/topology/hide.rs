@@ -39,8 +39,8 @@ impl HiddenRequest {
     }
 }
 
-/// Takes out of a request what says where the inside is, and puts into `hidden` what has to come back. `stamp` is what would have been written into its top Via;
-/// `call_id_keys` hide the Call-ID, when the inside made it.
+/// Takes out of a request what says where the inside is, and puts into `hidden` what has to come back. `stamp` is what
+/// would have been written into its top Via; `call_id_keys` hide the Call-ID, when the inside made it.
 pub(in crate::forward) fn hide_request(
     request: &Request<'_>,
     leaves_from: &Listener,
