@@ -172,7 +172,7 @@ impl Sent<'_> {
         // Those of the inside are hidden, or come back.
         let reveals = [&was, &is].map(|side| side.record_routes.concat());
         let reveals = reveals[0].windows(6).any(|window| window == b";lbrr=");
-        if !is_veiled && !(reveals && !is_request) {
+        if !is_veiled && (!reveals || is_request) {
             assert!(is.record_routes.ends_with(&was.record_routes), "{self:?}");
             assert!(
                 is.record_routes.len() <= was.record_routes.len() + 1,
@@ -335,7 +335,7 @@ impl Sent<'_> {
                 let is_name = host.trim_end_matches('.').eq_ignore_ascii_case(name);
                 let mut addresses = addresses.iter();
                 let is_there = |address: &&str| address.parse::<IpAddr>() == Ok(to.ip());
-                is_name && addresses.any(|address| is_there(&address)) && to.port() == port
+                is_name && addresses.any(is_there) && to.port() == port
             }),
         }
     }

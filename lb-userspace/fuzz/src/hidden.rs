@@ -18,7 +18,7 @@ use crate::{
 const VIAS: &[u8] = b";lbvi=";
 
 impl Sent<'_> {
-    fn from_inside(&self) -> bool {
+    fn comes_from_inside(&self) -> bool {
         let source = self.datagram.source.ip().to_canonical();
         self.table.is_inside(source)
     }
@@ -59,7 +59,7 @@ impl Sent<'_> {
         // A client may live at a backend's address: then it depends on the token.
         let is_end = |end: std::net::SocketAddr| end.ip() == source.ip().to_canonical();
         let is_client = tokens.flows.iter().any(|flow| is_end(flow.client));
-        if leaves && by_outcome && self.from_inside() && !is_client {
+        if leaves && by_outcome && self.comes_from_inside() && !is_client {
             assert!(hid, "the inside shows\n{self:?}");
         }
         if hid {
@@ -93,7 +93,7 @@ impl Sent<'_> {
 
     /// A response from the inside to the outside.
     pub(crate) fn check_hidden_response(&self, before: &Message, to: IpAddr) {
-        if !self.hides || !self.from_inside() || self.table.is_inside(to) {
+        if !self.hides || !self.comes_from_inside() || self.table.is_inside(to) {
             return;
         }
         self.check_nothing_shows(|field, line| {
@@ -225,7 +225,7 @@ impl Sent<'_> {
     pub(crate) fn is_veiled(&self, before: &Message) -> bool {
         match before.start_line {
             StartLine::Request { .. } => self.hidden_vias().is_some(),
-            StartLine::Response { .. } => self.hides && self.from_inside(),
+            StartLine::Response { .. } => self.hides && self.comes_from_inside(),
         }
     }
 }

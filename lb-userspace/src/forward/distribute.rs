@@ -317,7 +317,7 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The first route rule that matches, and its place in [`Table::routes`].
+    /// The first route rule that matches, and its place in [`super::Table::routes`].
     pub fn rule(&self) -> Option<(usize, &'a RouteRule)> {
         let method = self.method_name.of(self.bytes);
         let has_texts = |texts: &Texts| self.has_texts(texts);

@@ -10,7 +10,7 @@ use crate::{
     validate::Validate,
 };
 
-/// Index of a listener in [`Table::listeners`].
+/// Index of a listener in [`super::Table::listeners`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ListenerIndex(pub u16);
 

@@ -18,7 +18,7 @@ pub struct RouteRule {
     pub source: Vec<IpNet>,
     /// Only requests with these texts, when set.
     pub texts: Option<Box<Texts>>,
-    /// Index into [`Table::pools`].
+    /// Index into [`super::Table::pools`].
     pub pool: usize,
     /// Takes the place of the pool's, when set.
     pub strategy: Option<Strategy>,
