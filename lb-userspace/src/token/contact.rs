@@ -40,8 +40,8 @@ pub struct ContactToken {
 }
 
 impl ContactToken {
-    /// `None` when `rest` is longer than [`CONTACT_REST_MAX`] or has blanks or control characters in it: it is meant for
-    /// request lines.
+    /// `None` when `rest` is longer than [`CONTACT_REST_MAX`] or has what no URI has in it (blanks, control
+    /// characters, quotes, angle brackets): it is meant for request lines.
     pub fn new(of: ContactOf, address: SocketAddr, rest: &[u8]) -> Option<Self> {
         let mut token = Self {
             of,
@@ -50,7 +50,7 @@ impl ContactToken {
             rest_len: rest.len(),
         };
         token.rest.get_mut(..rest.len())?.copy_from_slice(rest);
-        let is_text = |byte: &u8| *byte > b' ' && *byte != 0x7f;
+        let is_text = |byte: &u8| *byte > b' ' && !matches!(byte, b'"' | b'<' | b'>' | 0x7f);
         rest.iter().all(is_text).then_some(token)
     }
 
