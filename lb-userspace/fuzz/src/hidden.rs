@@ -268,7 +268,11 @@ fn inside_in(table: &Table, text: &[u8]) -> Option<IpAddr> {
     };
     text.split(is_end).find_map(|word| {
         let mut pieces = word.split(|byte| *byte == b':');
-        inside(word).or_else(|| pieces.find_map(inside))
+        // A colon of the sentence may stand before or behind one of IPv6.
+        let starts = [Some(word), word.strip_prefix(b":")].into_iter().flatten();
+        let mut words = starts.flat_map(|word| [Some(word), word.strip_suffix(b":")]);
+        let whole = words.find_map(|word| inside(word?));
+        whole.or_else(|| pieces.find_map(inside))
     })
 }
 
