@@ -210,7 +210,7 @@ impl Sent<'_> {
             let (old, new) = (runs(was), runs(is));
             assert_eq!(old.0, new.0, "{self:?}");
             for (old, new) in old.1.iter().zip(&new.1) {
-                let may = old == new || inside_in(&self.table, old).is_some();
+                let may = old == new || has_inside(&self.table, old);
                 assert!(
                     may,
                     "{} became {}\n{self:?}",
@@ -273,6 +273,16 @@ fn inside_in(table: &Table, text: &[u8]) -> Option<IpAddr> {
         let mut words = starts.flat_map(|word| [Some(word), word.strip_suffix(b":")]);
         let whole = words.find_map(|word| inside(word?));
         whole.or_else(|| pieces.find_map(inside))
+    })
+}
+
+/// True when any piece of a run is an address of the inside: the colon of a header field's name may stand before it.
+fn has_inside(table: &Table, run: &[u8]) -> bool {
+    let longest = 45;
+    (0..run.len()).any(|start| {
+        let ends = start..=run.len().min(start + longest);
+        let mut addresses = ends.filter_map(|end| ip(&run[start..end]));
+        addresses.any(|ip| table.is_inside(ip))
     })
 }
 
