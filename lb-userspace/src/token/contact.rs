@@ -40,7 +40,8 @@ pub struct ContactToken {
 }
 
 impl ContactToken {
-    /// `None` when `rest` is longer than [`CONTACT_REST_MAX`] or has a NUL in it.
+    /// `None` when `rest` is longer than [`CONTACT_REST_MAX`] or has what no URI has in it (blanks, control
+    /// characters, quotes, angle brackets): it is meant for request lines.
     pub fn new(of: ContactOf, address: SocketAddr, rest: &[u8]) -> Option<Self> {
         let mut token = Self {
             of,
@@ -49,7 +50,8 @@ impl ContactToken {
             rest_len: rest.len(),
         };
         token.rest.get_mut(..rest.len())?.copy_from_slice(rest);
-        (!rest.contains(&0)).then_some(token)
+        let is_text = |byte: &u8| *byte > b' ' && !matches!(byte, b'"' | b'<' | b'>' | 0x7f);
+        rest.iter().all(is_text).then_some(token)
     }
 
     /// What the URI said behind the user part: host, port, parameters, header fields.

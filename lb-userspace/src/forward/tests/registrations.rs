@@ -333,6 +333,10 @@ fn contacts_that_cannot_be_replaced_are_refused() {
         format!("Contact: {nine}"),
         "Contact: <sip:a@192.168.1.5".to_owned(),
         "Contact: \"a".to_owned(),
+        // In a request line it would end the URI.
+        "Contact: <sip:a@192.168.1.5;x=a b>".to_owned(),
+        "Contact: <sip:a@192.168.1.5;x=a\r\n b>".to_owned(),
+        "Contact: <sip:a@192.168.1.5;x=<b>".to_owned(),
     ] {
         let sent = contact_edge()
             .send(CLIENT, with_contacts(&format!("{line}\r\n")))

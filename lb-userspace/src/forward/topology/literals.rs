@@ -18,30 +18,33 @@ pub(super) fn replace(
     by: IpAddr,
     edits: &mut Edits,
 ) -> Result<(), EditsFull> {
-    for (address, place) in addresses(bytes, text) {
-        if table.is_inside(address) {
-            let mut own = Text::<48>::new();
-            match address.is_ipv4() == by.is_ipv4() {
-                true => own.put_ip(by),
-                // There is no address of ours that could stand here.
-                false => own.put(match address.is_ipv4() {
-                    true => b"0.0.0.0",
-                    false => b"::",
-                }),
-            }
-            edits.push(place.start(), place.len(), own.as_slice())?;
+    for (address, place) in addresses(bytes, text, |address| table.is_inside(address)) {
+        let mut own = Text::<48>::new();
+        match address.is_ipv4() == by.is_ipv4() {
+            true => own.put_ip(by),
+            // There is no address of ours that could stand here.
+            false => own.put(match address.is_ipv4() {
+                true => b"0.0.0.0",
+                false => b"::",
+            }),
         }
+        edits.push(place.start(), place.len(), own.as_slice())?;
     }
     Ok(())
 }
 
 /// True when an address of the inside stands in a text.
 pub(super) fn has_inside(table: &Table, bytes: &[u8], text: Span) -> bool {
-    addresses(bytes, text).any(|(address, _)| table.is_inside(address))
+    let is_inside = |address| table.is_inside(address);
+    addresses(bytes, text, is_inside).next().is_some()
 }
 
-/// The addresses in a text, IPv6 without its brackets: whatever reads as one and has no other letter or digit beside it.
-fn addresses(bytes: &[u8], text: Span) -> impl Iterator<Item = (IpAddr, Span)> {
+/// The wanted addresses in a text, IPv6 without its brackets: whatever reads as one and has no other letter or digit beside it.
+fn addresses(
+    bytes: &[u8],
+    text: Span,
+    is_wanted: impl Fn(IpAddr) -> bool,
+) -> impl Iterator<Item = (IpAddr, Span)> {
     let mut position = text.start();
     std::iter::from_fn(move || {
         while position < text.end() {
@@ -55,7 +58,7 @@ fn addresses(bytes: &[u8], text: Span) -> impl Iterator<Item = (IpAddr, Span)> {
                 }
                 continue;
             }
-            let found = address(bytes, run, text.end());
+            let found = address(bytes, run, text.end(), &is_wanted);
             position = found.map_or(run.end(), |(_, place)| place.end());
             if found.is_some() {
                 return found;
@@ -82,16 +85,22 @@ fn joins(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
-/// The first address in a run: all of it, or what is left without the dots and colons of the sentence around it, or a piece
+/// The first wanted address in a run: all of it, or what is left without the dots and colons of the sentence around it, or a piece
 /// between colons, as in `sip:10.0.0.1:5060`. A word that begins or ends beyond the run is none.
-fn address(bytes: &[u8], run: Span, end: usize) -> Option<(IpAddr, Span)> {
+fn address(
+    bytes: &[u8],
+    run: Span,
+    end: usize,
+    is_wanted: impl Fn(IpAddr) -> bool,
+) -> Option<(IpAddr, Span)> {
     let is_whole = run.end() == end || !joins(bytes[run.end()]);
     let parse = |start: usize, end: usize| {
         if start >= end || end - start > MAX_ADDRESS {
             return None;
         }
         let span = Span::new(start, end);
-        Some((parse_ip(span.of(bytes))?.to_canonical(), span))
+        let address = parse_ip(span.of(bytes))?.to_canonical();
+        is_wanted(address).then_some((address, span))
     };
     let text = run.of(bytes);
     if is_whole {
@@ -165,9 +174,27 @@ mod tests {
             (".", ""),
         ] {
             let bytes = text.as_bytes();
-            let found = addresses(bytes, Span::new(0, bytes.len()));
+            let found = addresses(bytes, Span::new(0, bytes.len()), |_| true);
             let found = found.map(|(_, span)| String::from_utf8(span.of(bytes).to_vec()).unwrap());
             assert_eq!(found.collect::<Vec<_>>().join(" "), want, "{text}");
+        }
+    }
+
+    /// `sip::10.0.0.11` has the IPv6 address `::10.0.0.11` in it, which is nobody's.
+    #[test]
+    fn an_address_at_the_end_of_another_one_is_found() {
+        let inside = IpAddr::from([10, 0, 0, 11]);
+        for text in [
+            "sip::10.0.0.11",
+            "64:ff9b::10.0.0.11",
+            "10.0.0.11:10.0.0.12",
+        ] {
+            let bytes = text.as_bytes();
+            let found = addresses(bytes, Span::new(0, bytes.len()), |address| {
+                address == inside
+            });
+            let found = found.map(|(_, span)| span.of(bytes)).collect::<Vec<_>>();
+            assert_eq!(found, [b"10.0.0.11"], "{text}");
         }
     }
 }
