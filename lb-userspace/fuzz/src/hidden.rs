@@ -176,7 +176,7 @@ impl Sent<'_> {
         let call_id = |bytes| Fields::of(bytes).call_ids.concat();
         let was = call_id(self.datagram.payload);
         // Only what comes from the outside has such a Call-ID by right.
-        let is_revealed = call_id(&self.bytes) != was && (!self.hides || self.from_inside());
+        let is_revealed = call_id(&self.bytes) != was && (!self.hides || self.comes_from_inside());
         if !is_revealed {
             assert_eq!(call_id(&back.bytes), was, "{back:?}\nto\n{self:?}");
         }
