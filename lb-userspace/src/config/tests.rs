@@ -3,6 +3,7 @@
 mod client_address;
 mod distribution;
 mod nat;
+mod outbound;
 mod pings;
 
 use proptest::prelude::*;
