@@ -70,7 +70,7 @@ impl Sent<'_> {
         let is_request = self.verdict.outcome != Outcome::Response;
         let is_told = self.tells
             && is_request
-            && !self.table.is_backend(source.ip())
+            && !self.table.is_inside(source.ip())
             && self.table.backends().any(|backend| backend.address == to);
         if !is_told {
             return assert!(was.told == is.told, "told\n{self:?}");
