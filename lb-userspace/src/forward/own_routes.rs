@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::{ListenerIndex, Table, topology::ROUTES_NAME};
 use crate::{
     sip::{MAX_ROUTE_FIELDS, Message, NameAddr, Span, Uri, find_uri_parameter},
-    token::{FlowKind, FlowToken, Signer},
+    token::{FlowKind, FlowToken, Signer, is_sealed},
 };
 
 /// Most Route values of ours that are taken off one request; further ones stay and are for who gets it next.
@@ -27,6 +27,8 @@ pub(super) struct OwnRoutes {
     pub hidden: Option<Span>,
     /// The secret that the dialog began under, when the token that leads is one of a dialog.
     pub dialog_signer: Option<Signer>,
+    /// That token is sealed: the dialog began while the inside was hidden, and its Call-ID with it.
+    pub dialog_is_sealed: Option<bool>,
 }
 
 /// Where a valid flow token leads.
@@ -148,11 +150,15 @@ impl OwnRoutes {
         let (token, signer) = table
             .read_signed_flow_token(user.of(bytes))
             .ok_or(RouteError::BadToken)?;
-        self.dialog_signer = (token.kind != FlowKind::Registration).then_some(signer);
+        if token.kind != FlowKind::Registration {
+            self.dialog_signer = Some(signer);
+            self.dialog_is_sealed = Some(is_sealed(user.of(bytes)));
+        }
         self.lead = Some(match self.lead {
             Some(Lead::ToBackend(first)) => Lead::Across(first, token),
             _ if comes_from_backend(table, source, &token) => match token.kind {
-                FlowKind::Outbound => Lead::Outside,
+                // Who is none of the inside any more reaches whom it called, and nobody else.
+                FlowKind::Outbound if table.is_inside(source.ip()) => Lead::Outside,
                 _ => Lead::ToClient(token),
             },
             _ => Lead::ToBackend(token),

@@ -366,19 +366,29 @@ impl<'a> Request<'a> {
     ) -> Result<(), Refusal> {
         rewrite.reveals = next_hop.from_client;
         let stays_inside = next_hop.from_client || self.table.is_inside(next_hop.to.ip());
-        if !self.table.hides || stays_inside {
+        if stays_inside {
             return Ok(());
         }
-        let from = rewrite.leaves_from;
-        hidden.clear();
-        let call_id = next_hop.began_inside.then(|| {
+        // A dialog keeps the Call-ID that it began with, whatever a reload says of the others.
+        let hides_call_id = routes.dialog_is_sealed.unwrap_or(self.table.hides);
+        let call_id = (next_hop.began_inside && hides_call_id).then(|| {
             let signer = routes.dialog_signer.unwrap_or(self.signer);
             self.table.keys_of(signer)
         });
-        topology::hide_request(self, from, stamp, call_id, hidden, edits)
-            .map_err(|_| Refusal::TOO_MUCH_TO_HIDE)?;
-        rewrite.hidden = Some(hidden);
-        Ok(())
+        let is_hidden = match (self.table.hides, call_id) {
+            (true, call_id) => {
+                hidden.clear();
+                let from = rewrite.leaves_from;
+                let is_hidden = topology::hide_request(self, from, stamp, call_id, hidden, edits);
+                rewrite.hidden = Some(hidden);
+                is_hidden
+            }
+            (false, Some(keys)) => {
+                topology::hide_call_id(self.table, keys, self.bytes, self.message, edits)
+            }
+            (false, None) => Ok(()),
+        };
+        is_hidden.map_err(|_| Refusal::TOO_MUCH_TO_HIDE)
     }
 
     /// # Errors

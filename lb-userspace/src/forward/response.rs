@@ -64,18 +64,18 @@ pub(super) fn decide(
         None => Ok(()),
     };
     let granted = granted(table, datagram, message, to, via.value, from_inside);
-    if table.hides && from_inside && !table.is_inside(to.ip()) {
+    if from_inside && !table.is_inside(to.ip()) {
         let call_id = topology::hidden_call_id(bytes, via.value, signer);
-        let hidden = topology::hide_response(
-            table,
-            listener,
-            bytes,
-            message,
-            datagram.source,
-            call_id.map(|signer| table.keys_of(signer)),
-            edits,
-        );
-        if hidden.is_err() {
+        let call_id = call_id.map(|signer| table.keys_of(signer));
+        let source = datagram.source;
+        let is_hidden = match (table.hides, call_id) {
+            (true, keys) => {
+                topology::hide_response(table, listener, bytes, message, source, keys, edits)
+            }
+            (false, Some(keys)) => topology::hide_call_id(table, keys, bytes, message, edits),
+            (false, None) => Ok(()),
+        };
+        if is_hidden.is_err() {
             return Verdict::without_sending(Outcome::ResponseTooMuchToHide);
         }
     }

@@ -63,6 +63,11 @@ impl FlowToken {
     }
 }
 
+/// True for a flow token whose ends nobody else can read.
+pub fn is_sealed(token: &[u8]) -> bool {
+    matches!(token.len(), 40 | FLOW_TOKEN_MAX)
+}
+
 impl Keys {
     /// Writes a flow token and returns its length: 28 characters for IPv4, 60 for IPv6; 40 and 72 when it is sealed.
     pub fn write_flow_token(&self, token: &FlowToken, text: &mut [u8; FLOW_TOKEN_MAX]) -> usize {

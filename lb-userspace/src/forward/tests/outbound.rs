@@ -282,6 +282,25 @@ fn a_token_of_an_outbound_dialog_is_no_way_to_anywhere() {
 }
 
 #[test]
+fn a_backend_that_is_none_any_more_reaches_whom_it_called_and_nobody_else() {
+    let sent = edge().send(BACKEND, request("INVITE", "sip:123@192.0.2.50", ""));
+    let route = route(&sent);
+    let mut without = Edge::configured(
+        "
+node: { name: a }
+listeners: [ { name: public, address: 203.0.113.10 } ]
+pools: [ { name: switches, backends: [ { name: s2, address: '10.0.0.12:5060' } ] } ]
+",
+    );
+    for uri in ["sip:123@192.0.2.60", "sip:123@elsewhere.test"] {
+        without
+            .send(BACKEND, request("BYE", uri, &route))
+            .expect(Outcome::RequestToClient)
+            .expect_to(CARRIER);
+    }
+}
+
+#[test]
 fn a_name_is_asked_for_and_then_sent_to() {
     for (uri, lines, asked) in [
         (
