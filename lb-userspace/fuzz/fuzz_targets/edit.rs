@@ -81,8 +81,8 @@ fn push(
 
 fn check(edits: &mut Edits, payload: &[u8], wanted: &[Wanted]) {
     let mut sorted = wanted.to_vec();
-    // Stable: of two at one place the first stays first.
-    sorted.sort_by_key(|(offset, _, _)| *offset);
+    // Stable: of two at one place the first stays first, but for what inserts, which comes before what removes.
+    sorted.sort_by_key(|(offset, removed, _)| (*offset, *removed > 0));
     let overlap = sorted
         .windows(2)
         .any(|pair| pair[0].0 + pair[0].1 > pair[1].0);
