@@ -6,6 +6,7 @@ mod backends;
 mod check;
 mod cps;
 mod explain;
+mod leave;
 mod output;
 mod stats;
 mod status;
@@ -39,6 +40,7 @@ Examples:
   siplb drain sw1 --wait              no new calls to sw1; returns when it has none in set-up
   siplb reload                        the configuration file as it is now, whole or not at all
   siplb cps                           calls per second, accepted and refused
+  siplb leave                         withdraw the VIP, go on for the grace period, end
 
 Exit status: 0 done, 1 it did not work, 2 wrong usage or an invalid configuration.
 NO_COLOR switches colours off; RUST_LOG sets what `run` logs (error, warn, info, debug)."
@@ -163,6 +165,29 @@ Examples:
   siplb cps --minutes --points 1440   the last day
   siplb cps --json | jq '.limits[0].points'")]
     Cps(cps::CpsArgs),
+    /// Withdraw the VIP, go on with what still comes, and end the running node
+    #[command(
+        long_about = "Withdraw the VIP, go on with what still comes, and end the running node
+
+The node withdraws first (see `announce` in the configuration), forwards what is still on its way to it for announce.grace, and ends. \
+Dialogs go on through the other nodes. SIGTERM does the same. Returns when the node has ended.",
+        after_help = "\
+Examples:
+  siplb leave
+  siplb leave --no-wait"
+    )]
+    Leave(leave::LeaveArgs),
+    /// Tell ExaBGP whether to announce the VIPs, as a process of its API
+    #[command(
+        long_about = "Tell ExaBGP whether to announce the VIPs, as a process of its API
+
+Writes `announce route` and `withdraw route` lines whenever the running node begins or ceases to serve, until its standard input is \
+closed. A node that does not answer is withdrawn. The configuration needs an `announce` section; it may be empty.",
+        after_help = "\
+Example, in ExaBGP's configuration:
+  process siplb { run /usr/bin/siplb exabgp; encoder text; }"
+    )]
+    Exabgp(leave::ExabgpArgs),
 }
 
 /// How to reach the running node.
@@ -276,6 +301,8 @@ fn dispatch(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Enable(arguments) => backends::wish("enable", &arguments, output),
         Command::Reload(arguments) => backends::reload(&arguments, output),
         Command::Cps(arguments) => cps::cps(&arguments, output),
+        Command::Leave(arguments) => leave::leave(&arguments, output),
+        Command::Exabgp(arguments) => leave::exabgp(&arguments),
     }
 }
 

@@ -60,6 +60,8 @@ pub struct Config {
     pub limits: Limits,
     /// Calls that backends make.
     pub outbound: Outbound,
+    /// How the network learns whether the node serves; `None` when it is not told.
+    pub announce: Option<Announce>,
     /// Control socket.
     pub control: Control,
     /// Statistics.
@@ -469,6 +471,25 @@ pub struct SourceLimit {
 pub struct Nat {
     /// `private`: networks that count as private besides those of RFC 1918, RFC 6598 and loopback; default none.
     pub private: Vec<IpNet>,
+}
+
+/// `announce`: how the network learns that the node serves the VIPs, and that it does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announce {
+    /// `device`: where the VIPs are put while the node can serve, such as `lo`; default none: somebody else puts them there.
+    pub device: Option<String>,
+    /// `required`: pools that must have a backend which takes calls, as indices into [`Config::pools`]; default all that a
+    /// route leads to.
+    pub required: Vec<usize>,
+    /// `grace`, up to 10 min, default 5 s: how long a node that leaves goes on with what still comes.
+    pub grace: Duration,
+    /// `hook`: a program that is called with `announce` or `withdraw`; default none.
+    pub hook: Option<PathBuf>,
+}
+
+impl Announce {
+    /// Default of [`Announce::grace`].
+    pub const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 }
 
 /// `control`: how the command line reaches the running node.

@@ -1,5 +1,6 @@
 //! What runs beside the workers: next hops, the control socket.
 
+pub mod announce;
 pub mod client;
 pub mod commands;
 pub mod next_hops;

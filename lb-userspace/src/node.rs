@@ -28,7 +28,9 @@ use self::datapath::{DataPath, Plan};
 use crate::{
     config::Config,
     control::{
-        self, Request, client,
+        self, Request,
+        announce::Announcer,
+        client,
         commands::carry_out,
         next_hops::Watcher,
         plane::{Plane, PlaneThread},
@@ -73,25 +75,46 @@ pub fn run(config: Config, options: RunOptions) -> Result<()> {
     harden_process().context("hardening the process")?;
     // Signals are taken over before anything has to be taken apart again.
     let (orders, inbox) = mpsc::channel();
+    let leave = orders.clone();
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("signal handlers")?;
     let signal_handle = signals.handle();
     let signal_thread = thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
             for signal in signals.forever() {
-                if orders.send(signal).is_err() {
+                if orders.send(Order::Signal(signal)).is_err() {
                     break;
                 }
             }
         })?;
 
-    let result = Node::start(config, options).and_then(|mut node| {
-        let watched = node.watch(&inbox);
+    let result = Node::start(config, options, leave).and_then(|mut node| {
+        let watched = node.watch(&inbox).and_then(|()| node.leave(&inbox));
         node.stop().and(watched)
     });
     signal_handle.close();
     let _ = signal_thread.join();
     result
+}
+
+/// What the thread that watches is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Signal(i32),
+    /// By the command line.
+    Leave,
+}
+
+impl Order {
+    /// Why the node stops, when this says so.
+    fn name_of_end(self) -> Option<&'static str> {
+        match self {
+            Self::Signal(SIGHUP) => None,
+            Self::Signal(SIGINT) => Some("SIGINT"),
+            Self::Signal(_) => Some("SIGTERM"),
+            Self::Leave => Some("`siplb leave`"),
+        }
+    }
 }
 
 /// A worker as the control plane sees it.
@@ -113,10 +136,11 @@ struct Node {
     watcher: Option<Arc<Watcher>>,
     plane: Arc<Plane>,
     plane_thread: Option<PlaneThread>,
+    announcer: Option<Arc<Announcer>>,
 }
 
 impl Node {
-    fn start(config: Config, options: RunOptions) -> Result<Self> {
+    fn start(config: Config, options: RunOptions, leave: mpsc::Sender<Order>) -> Result<Self> {
         let started = Instant::now();
         let configured = config.pools.iter().flat_map(|pool| &pool.backends);
         let backends: Vec<_> = configured
@@ -164,6 +188,7 @@ impl Node {
             watcher,
             plane,
             plane_thread: None,
+            announcer: None,
         };
         for (index, part) in parts.into_iter().enumerate() {
             let shared = Arc::new(Shared::default());
@@ -216,12 +241,26 @@ impl Node {
         }
 
         node.plane_thread = Some(node.plane.start()?);
+        node.announcer = node.start_announcer()?;
         node.control = Some(control::server::serve(
             &node.config.control.socket,
-            Arc::new(node.handler(started)),
+            Arc::new(node.handler(started, leave)),
         )?);
         node.log_ready();
         Ok(node)
+    }
+
+    fn start_announcer(&self) -> Result<Option<Arc<Announcer>>> {
+        let Some(announce) = self.config.announce.clone() else {
+            return Ok(None);
+        };
+        let listeners = self.config.listeners.iter();
+        let mut vips: Vec<_> = listeners.map(|listener| listener.address.ip()).collect();
+        vips.sort();
+        vips.dedup();
+        let name = self.config.node.name.clone();
+        let announcer = Announcer::start(announce, vips, name, Arc::clone(&self.plane))?;
+        Ok(Some(Arc::new(announcer)))
     }
 
     fn log_ready(&self) {
@@ -260,9 +299,11 @@ impl Node {
     fn handler(
         &self,
         started: Instant,
+        leave: mpsc::Sender<Order>,
     ) -> impl Fn(&Request) -> serde_json::Value + Send + Sync + 'static {
         let data_path = Arc::clone(&self.data_path);
         let plane = Arc::clone(&self.plane);
+        let announcer = self.announcer.clone();
         let shared: Vec<_> = self
             .workers
             .iter()
@@ -287,48 +328,83 @@ impl Node {
                     table_hash: format!("{:016x}", plane.table().load().fingerprint()),
                     config_hash,
                     generation,
+                    announce: announcer.as_ref().map(|announcer| announcer.status()),
                     workers: worker_statuses(&data_path, &shared, &config),
                 }
             };
-            carry_out(&plane, request, status)
+            let leave = || {
+                // Nobody listens when it is about to end anyway.
+                let _ = leave.send(Order::Leave);
+            };
+            carry_out(&plane, request, status, leave)
         }
     }
 
     /// Watches the workers until a signal says stop.
-    fn watch(&mut self, inbox: &mpsc::Receiver<i32>) -> Result<()> {
+    fn watch(&mut self, inbox: &mpsc::Receiver<Order>) -> Result<()> {
         loop {
             match inbox.recv_timeout(WATCH_EVERY) {
-                // In a thread of its own: a table of a thousand backends takes longer than a heartbeat may.
-                Ok(SIGHUP) => {
-                    let plane = Arc::clone(&self.plane);
-                    let reload = move || {
-                        if let Err(error) = plane.reload() {
-                            log::error!("SIGHUP: the running configuration goes on: {error:#}");
-                        }
-                    };
-                    thread::Builder::new().name("reload".into()).spawn(reload)?;
-                }
-                Ok(signal) => {
-                    let name = if signal == SIGINT {
-                        "SIGINT"
-                    } else {
-                        "SIGTERM"
-                    };
-                    log::info!("{name}: stopping");
-                    return Ok(());
-                }
+                Ok(order) => match order.name_of_end() {
+                    Some(name) => {
+                        log::info!("{name}: stopping");
+                        return Ok(());
+                    }
+                    // In a thread of its own: a table of a thousand backends takes longer than a heartbeat may.
+                    None => {
+                        let plane = Arc::clone(&self.plane);
+                        let reload = move || {
+                            if let Err(error) = plane.reload() {
+                                log::error!("SIGHUP: the running configuration goes on: {error:#}");
+                            }
+                        };
+                        thread::Builder::new().name("reload".into()).spawn(reload)?;
+                    }
+                },
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => bail!("the signal thread is gone"),
             }
-            self.stats.alive();
-            let now = monotonic_ns();
-            for index in 0..self.workers.len() {
-                self.watch_worker(index, now);
-            }
-            if self.workers.iter().all(|worker| worker.thread.is_none()) {
-                bail!("all workers have died; the kernel answers for them now");
-            }
+            self.look_at_workers()?;
         }
+    }
+
+    /// Withdraws the node and goes on with what still comes, until the network has heard of it.
+    fn leave(&mut self, inbox: &mpsc::Receiver<Order>) -> Result<()> {
+        let (Some(announcer), Some(announce)) = (&self.announcer, &self.config.announce) else {
+            return Ok(());
+        };
+        announcer.leave();
+        let until = Instant::now() + announce.grace;
+        log::info!(
+            "going on with what still comes for {} s",
+            announce.grace.as_secs()
+        );
+        while Instant::now() < until {
+            if let Ok(order) = inbox.recv_timeout(WATCH_EVERY)
+                && matches!(order, Order::Signal(SIGTERM | SIGINT))
+            {
+                log::warn!("told twice: stopping at once");
+                break;
+            }
+            self.look_at_workers()?;
+        }
+        Ok(())
+    }
+
+    fn look_at_workers(&mut self) -> Result<()> {
+        self.stats.alive();
+        let now = monotonic_ns();
+        for index in 0..self.workers.len() {
+            self.watch_worker(index, now);
+        }
+        let is_dead = |worker: &&Running| worker.stalled || worker.thread.is_none();
+        let dead = self.workers.iter().filter(is_dead).count();
+        if let Some(announcer) = &self.announcer {
+            announcer.set_dead_workers(dead);
+        }
+        if self.workers.iter().all(|worker| worker.thread.is_none()) {
+            bail!("all workers have died; the kernel answers for them now");
+        }
+        Ok(())
     }
 
     fn watch_worker(&mut self, index: usize, now: u64) {
@@ -377,6 +453,7 @@ impl Node {
         }
         // The handler holds the data path too.
         self.control.take();
+        self.announcer.take();
         self.plane_thread.take();
         self.watcher.take();
         self.data_path.detach();

@@ -13,6 +13,7 @@ use lb_userspace::{
     balance::BackendIndex,
     config,
     control::{
+        announce::AnnounceStatus,
         server,
         status::{Frames, SocketStatus, Status, WorkerStatus},
     },
@@ -548,6 +549,13 @@ fn status_asks_the_running_node() {
         config_hash: "0123456789abcdef".into(),
         generation: 3,
         table_hash: "0123456789abcdef".into(),
+        announce: Some(AnnounceStatus {
+            announced: true,
+            reason: None,
+            since_s: 61,
+            device: Some("lo".into()),
+            vips: vec!["203.0.113.10".into(), "2001:db8::10".into()],
+        }),
         workers: vec![worker(0, 4093), worker(1, 4000)],
     };
     let mut answer = serde_json::to_value(&status).unwrap();
@@ -563,6 +571,7 @@ edge-1, siplb 0.1.0, pid 4711, up 2 min 5 s
 af-xdp
 table hash 0123456789abcdef
 configuration 0123456789abcdef, generation 3
+announced: 203.0.113.10, 2001:db8::10 on lo, for 1 min 1 s
 
 queue  cpu  interface  XDP     AF_XDP  gate    heartbeat
     0    2  eth0       native  copy    open     3 ms ago

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::control::{
     Request,
+    announce::AnnounceStatus,
     status::{Frames, Status, WorkerStatus},
 };
 
@@ -47,6 +48,9 @@ fn text(status: &Status, terminal: &Terminal) -> String {
             status.config_hash, status.generation
         );
     }
+    if let Some(announce) = &status.announce {
+        text += &announced(announce, terminal);
+    }
     text.push('\n');
     text += &workers(&status.workers).render("");
     let frames = frames(&status.workers);
@@ -60,6 +64,23 @@ fn text(status: &Status, terminal: &Terminal) -> String {
         }
     }
     text
+}
+
+/// Whether the network is told that the node serves.
+fn announced(announce: &AnnounceStatus, terminal: &Terminal) -> String {
+    let vips = announce.vips.join(", ");
+    let since = span(Duration::from_secs(announce.since_s));
+    let how = match &announce.device {
+        Some(device) => format!(" on {device}"),
+        None => String::new(),
+    };
+    match &announce.reason {
+        None => format!("announced: {vips}{how}, for {since}\n"),
+        Some(reason) => {
+            let text = format!("not announced for {since}: {reason}");
+            format!("{}\n", terminal.red(&text))
+        }
+    }
 }
 
 fn workers(workers: &[WorkerStatus]) -> Grid {

@@ -1,5 +1,6 @@
 //! Typed text to meaning: defaults, ranges, names that must exist, things that must fit together.
 
+mod announce;
 mod client_address;
 mod fields;
 mod limits;
@@ -104,6 +105,8 @@ impl Checker {
         let stats = self.stats(&root.key("stats"), text.stats);
         let (listeners, pools) = (listeners?, pools?);
         let routes = self.routes(&root.key("routes"), text.routes, &listeners, &pools);
+        let of_routes = routes.as_deref().unwrap_or_default();
+        let announce = self.announce(&root.key("announce"), text.announce, &pools, of_routes);
         self.addresses_fit(node.as_ref(), &listeners, &pools);
         self.client_addresses_agree(&pools);
         if control.socket == stats.file {
@@ -129,6 +132,7 @@ impl Checker {
             nat,
             limits,
             outbound,
+            announce,
             control,
             stats,
         })

@@ -1,5 +1,6 @@
 //! What is said about configurations, good and bad.
 
+mod announce;
 mod client_address;
 mod distribution;
 mod nat;

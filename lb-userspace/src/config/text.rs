@@ -78,6 +78,7 @@ section!(Text {
     nat: Nat,
     limits: Limits,
     outbound: Outbound,
+    announce: Announce,
     control: Control,
     stats: Stats,
 });
@@ -197,6 +198,13 @@ section!(Outbound {
     trusted: List<String>,
     topology: String,
     name_servers: List<String>,
+});
+
+section!(Announce {
+    device: String,
+    required: List<String>,
+    grace: String,
+    hook: String,
 });
 
 section!(Control {

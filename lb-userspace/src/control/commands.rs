@@ -6,6 +6,7 @@
 //! | `backends` | | [`super::plane::BackendsReport`] |
 //! | `drain`, `undrain`, `disable`, `enable` | `backend` | `backend`: [`super::plane::BackendReport`] |
 //! | `reload` | | [`super::plane::Reloaded`] |
+//! | `leave` | | `grace_s`: how long the node goes on with what still comes; then it ends |
 //! | `cps` | `span`: `seconds` or `minutes`; `count` | `limits`: a list of limits |
 
 use serde_json::{Map, Value};
@@ -19,14 +20,19 @@ use super::{
 use crate::limit::Span;
 
 /// All of them.
-const COMMANDS: [&str; 8] = [
-    "status", "backends", "drain", "undrain", "disable", "enable", "reload", "cps",
+const COMMANDS: [&str; 9] = [
+    "status", "backends", "drain", "undrain", "disable", "enable", "reload", "cps", "leave",
 ];
 /// Points of the past that are sent when nobody says how many.
 const DEFAULT_POINTS: u64 = 60;
 
-/// Carries out a command and answers it. `status` says how the node receives.
-pub fn carry_out(plane: &Plane, request: &Request, status: impl Fn() -> Status) -> Value {
+/// Carries out a command and answers it. `status` says how the node receives, `leave` has it end.
+pub fn carry_out(
+    plane: &Plane,
+    request: &Request,
+    status: impl Fn() -> Status,
+    leave: impl Fn(),
+) -> Value {
     let answer = match request.command.as_str() {
         "status" => Ok(to_value(status())),
         "backends" => Ok(to_value(plane.backends())),
@@ -38,6 +44,18 @@ pub fn carry_out(plane: &Plane, request: &Request, status: impl Fn() -> Status) 
             Err(error) => Err(format!("{error:#}")),
         },
         "cps" => cps(plane, request),
+        "leave" => {
+            leave();
+            let grace = plane
+                .config()
+                .announce
+                .as_ref()
+                .map(|announce| announce.grace);
+            Ok(member(
+                "grace_s",
+                grace.unwrap_or_default().as_secs().into(),
+            ))
+        }
         other => Err(format!(
             "command `{other}` is not known; there are {}",
             COMMANDS.join(", ")

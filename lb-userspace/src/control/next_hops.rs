@@ -9,7 +9,7 @@
 //! Owned here: which way a destination goes. Left to others: reading IP headers, building frames, the kernel socket.
 
 mod facts;
-mod netlink;
+pub(in crate::control) mod netlink;
 mod table;
 mod watcher;
 

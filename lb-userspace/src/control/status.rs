@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::announce::AnnounceStatus;
+
 /// The answer to `status`, besides `"ok": true`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -26,6 +28,8 @@ pub struct Status {
     pub config_hash: String,
     /// How many configurations have been in force, this one included.
     pub generation: u64,
+    /// Whether the network is told that the node serves; `null` without `announce` in the configuration.
+    pub announce: Option<AnnounceStatus>,
     /// In the order of the workers.
     pub workers: Vec<WorkerStatus>,
 }

@@ -7,14 +7,15 @@ use std::{
 };
 
 use netlink_packet_core::{
-    NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader,
-    NetlinkMessage, NetlinkPayload,
+    NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkBuffer,
+    NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressHeaderFlags, AddressMessage, CacheInfo},
     link::LinkMessage,
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage},
-    route::RouteMessage,
+    route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType},
     rule::RuleMessage,
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -134,10 +135,74 @@ impl Requests {
         message
             .attributes
             .push(NeighbourAttribute::Destination(address));
-        let sequence = self.send(
+        self.order(
             RouteNetlinkMessage::NewNeighbour(message),
             NLM_F_REQUEST | NLM_F_CREATE,
-        )?;
+        )
+    }
+
+    /// Puts an address, and nothing but it, on a device, where the kernel takes it off again after so many seconds. One that is
+    /// there gets as many from now on.
+    ///
+    /// # Errors
+    ///
+    /// `PermissionDenied` without CAP_NET_ADMIN; others when the device is gone.
+    pub fn put_address(&mut self, link: u32, address: IpAddr, lifetime_s: u32) -> io::Result<()> {
+        let mut message = address_message(link, address);
+        let mut lifetime = CacheInfo::default();
+        (lifetime.ifa_preferred, lifetime.ifa_valid) = (lifetime_s, lifetime_s);
+        let lifetime = AddressAttribute::CacheInfo(lifetime);
+        message.attributes.push(lifetime);
+        // Nobody else has it here, so there is no need to ask around for it first.
+        message.header.flags = AddressHeaderFlags::Nodad;
+        self.order(
+            RouteNetlinkMessage::NewAddress(message),
+            NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE,
+        )
+    }
+
+    /// Takes an address off a device; it may be gone already.
+    ///
+    /// # Errors
+    ///
+    /// `PermissionDenied` without CAP_NET_ADMIN.
+    pub fn remove_address(&mut self, link: u32, address: IpAddr) -> io::Result<()> {
+        let message = address_message(link, address);
+        let removed = self.order(RouteNetlinkMessage::DelAddress(message), NLM_F_REQUEST);
+        match removed {
+            Err(error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => Ok(()),
+            removed => removed,
+        }
+    }
+
+    /// Makes the kernel take what is for an address that is on no device.
+    ///
+    /// # Errors
+    ///
+    /// `PermissionDenied` without CAP_NET_ADMIN; others when the device is gone.
+    pub fn add_local_route(&mut self, link: u32, address: IpAddr) -> io::Result<()> {
+        self.order(
+            RouteNetlinkMessage::NewRoute(local_route(link, address)),
+            NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE,
+        )
+    }
+
+    /// Takes back [`Requests::add_local_route`].
+    ///
+    /// # Errors
+    ///
+    /// `PermissionDenied` without CAP_NET_ADMIN.
+    pub fn remove_local_route(&mut self, link: u32, address: IpAddr) -> io::Result<()> {
+        let message = RouteNetlinkMessage::DelRoute(local_route(link, address));
+        match self.order(message, NLM_F_REQUEST) {
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            removed => removed,
+        }
+    }
+
+    /// Has the kernel do something that has no answer but an error.
+    fn order(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        let sequence = self.send(message, flags)?;
         // No acknowledgement was asked for. The kernel works on a request while it is being sent, so an error is
         // here by now or never comes.
         loop {
@@ -238,6 +303,47 @@ impl Requests {
     fn receive(&mut self, flags: libc::c_int) -> io::Result<()> {
         receive(&self.socket, &mut self.buffer, flags)
     }
+}
+
+/// An address alone, on a device.
+fn address_message(link: u32, address: IpAddr) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = family_of(address);
+    message.header.prefix_len = bits_of(address);
+    message.header.index = link;
+    message.attributes.push(AddressAttribute::Local(address));
+    message.attributes.push(AddressAttribute::Address(address));
+    message
+}
+
+/// A route of the kernel's own table for an address that is ours. Its metric keeps it apart from the one that comes and goes
+/// with an address on a device.
+fn local_route(link: u32, address: IpAddr) -> RouteMessage {
+    const METRIC: u32 = 2048;
+    let mut message = RouteMessage::default();
+    message.header.address_family = family_of(address);
+    message.header.destination_prefix_length = bits_of(address);
+    message.header.table = libc::RT_TABLE_LOCAL;
+    message.header.protocol = RouteProtocol::Static;
+    message.header.scope = RouteScope::Host;
+    message.header.kind = RouteType::Local;
+    message.attributes = vec![
+        RouteAttribute::Destination(address.into()),
+        RouteAttribute::Oif(link),
+        RouteAttribute::Priority(METRIC),
+    ];
+    message
+}
+
+fn family_of(address: IpAddr) -> AddressFamily {
+    match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+fn bits_of(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
 }
 
 /// What changed, coarsely: each is answered with a new dump.

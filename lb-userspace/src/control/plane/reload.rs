@@ -142,6 +142,7 @@ pub fn needs_restart(before: &Config, after: &Config) -> Vec<&'static str> {
             "addresses of listeners",
             addresses(before) == addresses(after),
         ),
+        ("announce", before.announce == after.announce),
         ("control", before.control == after.control),
         ("stats", before.stats == after.stats),
     ];
