@@ -71,7 +71,8 @@ impl<'a> Request<'a> {
                 // The pinhole was punched to the listener that our Contact names.
                 from: contact.listener,
                 request_uri: UriChange::Restore(contact),
-                began_inside,
+                // The Contact in a registration is nobody's in a dialog: an ACK to it is that of the INVITE that was refused.
+                began_inside: began_inside || self.method == Method::Ack,
                 ..self.to_client(client, self.source, from)
             }));
         }

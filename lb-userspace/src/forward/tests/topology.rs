@@ -444,3 +444,30 @@ fn a_folded_via_of_the_inside_comes_back() {
         );
     }
 }
+
+/// Its To tag is that of the refusal: it is of no dialog, and has no Route that would say where the call began.
+#[test]
+fn the_ack_of_a_refused_call_to_a_registered_phone_hides_its_call_id() {
+    let mut edge = Edge::configured(&format!(
+        "
+node: {{ name: a }}
+listeners: [ {{ name: public, address: 203.0.113.10 }} ]
+pools: [ {{ name: p, registration: contact, backends: [ {{ name: s1, address: '{BACKEND}' }} ] }} ]
+outbound: {{ trusted: [10.0.0.0/24], topology: hide }}
+"
+    ));
+    let register = edge.send(PHONE, phone("REGISTER", "sip:example.com", ""));
+    let contact = register.header("Contact");
+    let uri = contact.split(['<', '>']).nth(1).unwrap();
+    let invite = edge
+        .send(PROXY, inside("INVITE", uri, "", ""))
+        .expect(Outcome::RequestToClient)
+        .expect_to(PHONE);
+    let ack = edge
+        .send(PROXY, inside("ACK", uri, ";tag=a", ""))
+        .expect(Outcome::RequestToClient)
+        .expect_to(PHONE);
+    assert_eq!(ack.header("Via"), invite.header("Via"));
+    assert_eq!(ack.header("Call-ID"), invite.header("Call-ID"));
+    assert!(!ack.header("Call-ID").contains("10.0.0."), "{}", ack.text());
+}
