@@ -25,8 +25,17 @@ pub(super) struct OwnRoutes {
     pub foreign: Option<Span>,
     /// What the first one has in it of the Record-Routes of the inside.
     pub hidden: Option<Span>,
-    /// The secret that the dialog began under, when the token that leads is one of a dialog.
-    pub dialog_signer: Option<Signer>,
+    /// How the dialog began, when the token that leads is one of a dialog.
+    pub dialog: Option<Beginning>,
+}
+
+/// How a dialog began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Beginning {
+    /// The secret.
+    pub signer: Signer,
+    /// The inside was hidden, with the Call-ID if it needed that: it stays so.
+    pub is_hidden: bool,
 }
 
 /// Where a valid flow token leads.
@@ -148,7 +157,10 @@ impl OwnRoutes {
         let (token, signer) = table
             .read_signed_flow_token(user.of(bytes))
             .ok_or(RouteError::BadToken)?;
-        self.dialog_signer = (token.kind != FlowKind::Registration).then_some(signer);
+        self.dialog = (token.kind != FlowKind::Registration).then(|| Beginning {
+            signer,
+            is_hidden: FlowToken::is_sealed(user.of(bytes)),
+        });
         self.lead = Some(match self.lead {
             Some(Lead::ToBackend(first)) => Lead::Across(first, token),
             _ if comes_from_backend(table, source, &token) => match token.kind {

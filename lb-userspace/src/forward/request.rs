@@ -365,16 +365,23 @@ impl<'a> Request<'a> {
         edits: &mut Edits,
     ) -> Result<(), Refusal> {
         rewrite.reveals = next_hop.from_client;
-        let stays_inside = next_hop.from_client || self.table.is_inside(next_hop.to.ip());
-        if !self.table.hides || stays_inside {
+        let hides = self.table.hides;
+        // What the far end knows the dialog by stays, whatever the configuration has become since.
+        let hides_call_id = routes.dialog.map_or(hides, |dialog| dialog.is_hidden);
+        let shows_all = next_hop.from_client || !(hides || hides_call_id);
+        if shows_all || self.table.is_inside(next_hop.to.ip()) {
             return Ok(());
+        }
+        let call_id = (next_hop.began_inside && hides_call_id).then(|| {
+            let signer = routes.dialog.map_or(self.signer, |dialog| dialog.signer);
+            self.table.keys_of(signer)
+        });
+        if !hides {
+            return topology::hide_call_id(self.table, self.bytes, self.message, call_id, edits)
+                .map_err(|_| Refusal::TOO_MUCH_TO_HIDE);
         }
         let from = rewrite.leaves_from;
         hidden.clear();
-        let call_id = next_hop.began_inside.then(|| {
-            let signer = routes.dialog_signer.unwrap_or(self.signer);
-            self.table.keys_of(signer)
-        });
         topology::hide_request(self, from, stamp, call_id, hidden, edits)
             .map_err(|_| Refusal::TOO_MUCH_TO_HIDE)?;
         rewrite.hidden = Some(hidden);

@@ -64,17 +64,18 @@ pub(super) fn decide(
         None => Ok(()),
     };
     let granted = granted(table, datagram, message, to, via.value, from_inside);
-    if table.hides && from_inside && !table.is_inside(to.ip()) {
+    // Behind the MAC stands what the request had hidden: its Call-ID is hidden again also where nothing else is.
+    let had_hidden = via.mac.is_some_and(|mac| mac.end() < via.value.end());
+    if (table.hides || had_hidden) && from_inside && !table.is_inside(to.ip()) {
         let call_id = topology::hidden_call_id(bytes, via.value, signer);
-        let hidden = topology::hide_response(
-            table,
-            listener,
-            bytes,
-            message,
-            datagram.source,
-            call_id.map(|signer| table.keys_of(signer)),
-            edits,
-        );
+        let call_id = call_id.map(|signer| table.keys_of(signer));
+        let source = datagram.source;
+        let hidden = match table.hides {
+            true => {
+                topology::hide_response(table, listener, bytes, message, source, call_id, edits)
+            }
+            false => topology::hide_call_id(table, bytes, message, call_id, edits),
+        };
         if hidden.is_err() {
             return Verdict::without_sending(Outcome::ResponseTooMuchToHide);
         }

@@ -17,7 +17,7 @@ mod hide;
 mod literals;
 mod reveal;
 
-pub(super) use hide::{HiddenRequest, hide_request, hide_response};
+pub(super) use hide::{HiddenRequest, hide_call_id, hide_request, hide_response};
 pub(super) use reveal::{
     HiddenVias, call_id_mark, hidden_call_id, reveal_call_id, reveal_response,
 };

@@ -471,3 +471,40 @@ outbound: {{ trusted: [10.0.0.0/24], topology: hide }}
     assert_eq!(ack.header("Call-ID"), invite.header("Call-ID"));
     assert!(!ack.header("Call-ID").contains("10.0.0."), "{}", ack.text());
 }
+
+/// What the far end knows a dialog by does not change under way, on whichever node and in whichever direction.
+#[test]
+fn a_dialog_keeps_its_call_id_when_the_inside_is_hidden_later_or_no_more() {
+    for (begun, later) in [("keep", "hide"), ("hide", "keep")] {
+        let mut node = configured(later);
+        let invite = inside("INVITE", "sip:123@192.0.2.50", "", "");
+        let sent = configured(begun).send(PROXY, invite);
+        let call_id = sent.header("Call-ID");
+        let got = node.send(CARRIER, answer(&sent, "200 OK"));
+        assert_eq!(got.header("Call-ID"), "c1@10.0.0.77");
+        let ours = got.header("Record-Route");
+        let ours = ours.split(", ").next().unwrap();
+        let route = format!("Route: {ours}\r\n");
+        for method in ["ACK", "INFO"] {
+            let sent = node
+                .send(
+                    PROXY,
+                    inside(method, "sip:123@192.0.2.60", ";tag=c", &route),
+                )
+                .expect(Outcome::RequestOutbound);
+            assert_eq!(sent.header("Call-ID"), call_id, "{begun} {method}");
+        }
+        let bye = format!(
+            "BYE sip:bob@10.0.0.77:5070 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.50;branch=z9hG4bKb1\r\n\
+             Route: {}\r\nFrom: <sip:123@carrier.test>;tag=c\r\nTo: <sip:bob@x>;tag=b\r\n\
+             Call-ID: {call_id}\r\nCSeq: 9 BYE\r\n\r\n",
+            sent.header("Record-Route")
+        );
+        let got = node.send(CARRIER, bye).expect(Outcome::RequestToBackend);
+        assert_eq!(got.header("Call-ID"), "c1@10.0.0.77");
+        let back = node
+            .send(PROXY, response(&got, "200 OK", "b"))
+            .expect_to(CARRIER);
+        assert_eq!(back.header("Call-ID"), call_id, "{begun}");
+    }
+}
