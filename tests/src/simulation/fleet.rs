@@ -299,6 +299,25 @@ pub struct Handled {
     pub question: Option<lb_userspace::names::OwnedQuestion>,
 }
 
+impl Handled {
+    /// As a node would that has a branch of its own.
+    pub fn change_branch(&mut self) {
+        if let Some((_, bytes)) = &mut self.sent {
+            let text = String::from_utf8_lossy(bytes);
+            *bytes = text.replacen("z9hG4bK", "z9hG4bK1", 1).into_bytes();
+        }
+    }
+
+    /// To another backend.
+    pub fn go_elsewhere(&mut self) {
+        if let Some((to, _)) = &mut self.sent {
+            let is_first = SWITCHES[0].parse() == Ok(*to);
+            let other = SWITCHES[if is_first { 2 } else { 0 }];
+            *to = other.parse().expect("address");
+        }
+    }
+}
+
 impl Node {
     pub fn new(life: u64, generation: usize) -> Self {
         let mut scratch = Scratch::new();

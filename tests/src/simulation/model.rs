@@ -301,7 +301,10 @@ impl Model {
         let moved = first.0 != to && transaction.expect == Expect::Pool;
         transaction.is_split |= moved || first.1 != branch;
         if !follows {
-            let generation = by.generation;
+            // A call that is remembered goes on as an earlier configuration had it.
+            let call = self.calls.get(&(transaction.scenario, by.life));
+            let call = call.filter(|call| call.to == to);
+            let generation = call.map_or(by.generation, |call| call.generation);
             let now = Seen {
                 branch,
                 to,

@@ -143,6 +143,12 @@ impl World {
         }
     }
 
+    /// It ends before its last step.
+    fn give_up(&mut self, scenario: usize) {
+        self.given_up += u64::from(!self.scenarios[scenario].is_over);
+        self.end(scenario);
+    }
+
     fn next_step(&mut self, scenario: usize) {
         self.scenarios[scenario].current = None;
         let slow = self.random.percent(15);
@@ -240,7 +246,7 @@ impl World {
         let it = &mut self.scenarios[scenario];
         let callee = it.callee.and_then(|callee| it.callee_ends.get_mut(&callee));
         let (Some(caller), Some(callee)) = (&mut it.caller_end, callee) else {
-            return self.end(scenario);
+            return self.give_up(scenario);
         };
         let (own, peer) = match by_callee {
             true => (callee, caller.agent),
@@ -279,12 +285,12 @@ impl World {
     fn call_phone(&mut self, scenario: usize) {
         let it = &self.scenarios[scenario];
         let Some((contact, path)) = it.binding.clone() else {
-            return self.end(scenario);
+            return self.give_up(scenario);
         };
         let registrar = it.expect;
         let (phone, to_uri) = (it.caller, it.to_uri.clone());
         let Expect::Agent(registrar) = registrar else {
-            return self.end(scenario);
+            return self.give_up(scenario);
         };
         // A switch that shares the location table, or the registrar.
         let caller = match self.random.percent(50) {
@@ -334,7 +340,7 @@ impl World {
                 let scenario = self.model.transactions[serial].scenario;
                 if method != "CANCEL" {
                     let is_explained = self.model.explains_timeout(serial, &method, sends);
-                    self.end(scenario);
+                    self.give_up(scenario);
                     return explained(is_explained, || {
                         format!("transaction {serial}: no response to {method}, sent {sends} times")
                     });
@@ -350,7 +356,7 @@ impl World {
                 let is_over = self.scenarios[scenario].is_over;
                 let is_explained = self.model.explains_no_ack(serial, sends);
                 if self.scenarios[scenario].current == Some(serial) {
-                    self.end(scenario);
+                    self.give_up(scenario);
                 }
                 explained(is_over || is_explained, || {
                     format!("transaction {serial}: no ACK to a response sent {sends} times")
@@ -507,7 +513,7 @@ impl World {
         };
         if status != expected {
             let cancel_lost = status == 480 && self.model.explains_timeout(serial, "CANCEL", 11);
-            self.end(scenario);
+            self.give_up(scenario);
             return explained(is_split || cancel_lost, || {
                 format!("transaction {serial} is answered {status}")
             });

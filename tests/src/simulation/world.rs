@@ -118,6 +118,7 @@ pub struct World {
     offending: Vec<u8>,
     pub datagrams: u64,
     pub compared: u64,
+    pub given_up: u64,
 }
 
 type Check = Result<(), String>;
@@ -167,6 +168,7 @@ impl World {
             offending: Vec::new(),
             datagrams: 0,
             compared: 0,
+            given_up: 0,
             random,
         };
         let nodes = match sabotage {
@@ -181,7 +183,7 @@ impl World {
     }
 
     fn plan(&mut self) {
-        for _ in 0..self.random.range(2, 7) {
+        for _ in 0..self.random.range(4, 12) {
             self.add_scenario(60 * SECOND);
         }
         if self.generations.len() > 1 {
@@ -410,8 +412,8 @@ impl World {
         if handled.outcome == Outcome::AwaitsName {
             return self.wait_for_name(place, source, bytes, &handled);
         }
-        if let Some(sabotage) = self.sabotage {
-            sabotage.spoil(life, &message, &mut handled);
+        if self.sabotage == Some(Sabotage::BranchOfNode) && life == 1 {
+            handled.change_branch();
         }
         let generation = &self.generations[number];
         let by = By {
@@ -419,7 +421,8 @@ impl World {
             generation: number,
             is: generation,
         };
-        if self.model.is_same_everywhere(&message, by) {
+        let is_compared = self.sabotage.is_none_or(Sabotage::is_seen_by_other_nodes);
+        if is_compared && self.model.is_same_everywhere(&message, by) {
             let node = &self.nodes[place];
             let other = node.other_table(&self.tables);
             let there = self
@@ -435,6 +438,9 @@ impl World {
             }
         }
         let is_hidden = generation.hides && is_of_inside(source.ip());
+        if self.sabotage == Some(Sabotage::CancelElsewhere) && message.method() == "CANCEL" {
+            handled.go_elsewhere();
+        }
         let checked = self.model.handled(by, &self.agents, &message, &handled);
         checked.map_err(|what| format!("{what}\n{}", show(&handled)))?;
         if let Some((to, bytes)) = handled.sent {
@@ -506,12 +512,21 @@ impl World {
         let receiver = receiver.ok_or_else(|| format!("goes to {to}, who has no part in this"))?;
         let agent = &self.agents[receiver];
         self.model.received(&self.agents, receiver, to, &message)?;
-        if is_hidden && !agent.is_inside() && !self.model.hides_later {
+        if is_hidden && !agent.is_inside() && self.began_in_this_generation(&message) {
             shows_nothing(&message)?;
         }
         self.note(|| format!("at {to}: {}", message.start));
         self.agents[receiver].receive(to, message);
         Ok(())
+    }
+
+    /// What began while some nodes did not hide the inside is known outside as it was then.
+    fn began_in_this_generation(&self, message: &Message) -> bool {
+        let transaction = message
+            .serial()
+            .map(|serial| &self.model.transactions[serial]);
+        let started = transaction.map(|it| self.scenarios[it.scenario].started);
+        !self.model.hides_later || started.is_none_or(|started| started > self.target_since)
     }
 
     fn note(&mut self, what: impl FnOnce() -> String) {
