@@ -32,6 +32,15 @@ struct Seen {
     branch: String,
     to: SocketAddr,
     generation: usize,
+    /// When the node last handled a message of the transaction.
+    at: u64,
+}
+
+impl Seen {
+    /// README, "Pins": those of a transaction that has been answered hold for 33 s.
+    fn is_sure(&self, now: u64) -> bool {
+        now < self.at + 32_500_000
+    }
 }
 
 /// One transaction; CANCEL, and ACK to what is not 2xx, belong to that of their INVITE.
@@ -68,6 +77,7 @@ impl Transaction {
 /// A node that has handled something.
 #[derive(Clone, Copy, Debug)]
 pub struct By<'a> {
+    pub now: u64,
     pub life: u64,
     pub generation: usize,
     pub is: &'a Generation,
@@ -238,6 +248,9 @@ impl Model {
             format!("is answered: {outcome:?}")
         })?;
         if message.status().is_some() {
+            let seen = self.transactions[serial].seen.get_mut(&by.life);
+            seen.into_iter().for_each(|seen| seen.at = by.now);
+            let transaction = &self.transactions[serial];
             return check(*to == transaction.from, || {
                 format!("goes to {to}, its request came from {}", transaction.from)
             });
@@ -264,16 +277,18 @@ impl Model {
         let is_exact = self.is_exact(message);
         let transaction = &mut self.transactions[serial];
         let seen = transaction.seen.get(&by.life).cloned();
-        let expected = match &seen {
-            Some(seen) => &seen.branch,
-            None => {
-                let branches = transaction.branches.entry(by.is.signer);
-                branches.or_insert_with(|| branch.clone())
-            }
-        };
-        check(*expected == branch, || {
-            format!("has branch {branch}, and had {expected}")
-        })?;
+        let is_as_seen = seen.as_ref().is_some_and(|seen| seen.branch == branch);
+        let is_sure = seen.as_ref().is_some_and(|seen| seen.is_sure(by.now));
+        if !is_as_seen {
+            let branches = transaction.branches.entry(by.is.signer);
+            let expected = match &seen {
+                Some(seen) if is_sure => &seen.branch,
+                _ => branches.or_insert_with(|| branch.clone()),
+            };
+            check(*expected == branch, || {
+                format!("has branch {branch}, and had {expected}")
+            })?;
+        }
         let follows = matches!(message.method(), "ACK" | "CANCEL");
         let is_invite = transaction.request.method() == "INVITE";
         if transaction.expect == Expect::Pool {
@@ -283,7 +298,7 @@ impl Model {
             let call = self.calls.get(&(transaction.scenario, by.life));
             let call = call.filter(|call| keeps(call) && !follows);
             let is_call = call.is_some_and(|call| call.to == to);
-            if let Some(pinned) = pinned {
+            if let Some(pinned) = pinned.filter(|pinned| is_sure || pinned.to == to) {
                 check(pinned.to == to, || {
                     format!("goes to {to}, and went to {} from here", pinned.to)
                 })?;
@@ -309,6 +324,7 @@ impl Model {
                 branch,
                 to,
                 generation,
+                at: by.now,
             };
             if is_invite || !is_exact {
                 self.calls
@@ -317,6 +333,8 @@ impl Model {
             let seen = transaction.seen.entry(by.life).or_insert(now);
             seen.to = to;
         }
+        let seen = transaction.seen.get_mut(&by.life);
+        seen.into_iter().for_each(|seen| seen.at = by.now);
         Ok(())
     }
 

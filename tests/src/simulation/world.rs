@@ -417,6 +417,7 @@ impl World {
         }
         let generation = &self.generations[number];
         let by = By {
+            now: self.now,
             life,
             generation: number,
             is: generation,
