@@ -2,7 +2,7 @@
 //! from one number.
 //!
 //! Nodes decide with the very function that workers call. Around it nothing is real: agents have the transactions and dialogs of
-//! RFC 3261 in the simplest form ([`agent`]), a [`script`] has them hold whole calls, registrations and subscriptions, datagrams
+//! RFC 3261 in the simplest form ([`agent`]), a [`script`] has them go through whole calls, registrations and subscriptions, datagrams
 //! meet whichever node they like, nodes come, go and get another configuration in the meantime ([`fleet`], [`world`]), and a
 //! [`model`] that knows nothing of branches, tokens and hashes says what must be true of every datagram:
 //!
@@ -19,6 +19,7 @@ mod fleet;
 mod message;
 mod model;
 mod random;
+mod scenario;
 mod script;
 mod world;
 

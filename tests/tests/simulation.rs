@@ -7,7 +7,7 @@ use std::time::Instant;
 use siplb_lab::simulation::{Sabotage, run};
 
 /// As many as take about a minute on two cores.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 8_000;
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;

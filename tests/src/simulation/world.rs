@@ -21,7 +21,7 @@ use super::{
     message::Message,
     model::{By, Model, shows_nothing},
     random::Random,
-    script::Scenario,
+    scenario::Scenario,
 };
 
 const SECOND: u64 = 1_000_000;
