@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use siplb_lab::simulation::{Sabotage, run};
 
-/// As many as take about a minute on two cores.
-const SEEDS: u64 = 8_000;
+/// As many as take a minute on two cores.
+const SEEDS: u64 = 10_000;
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
@@ -33,8 +33,10 @@ mod simulated {
             started.elapsed()
         );
         // Otherwise little would be shown.
-        assert!(done.compared * 2 > done.datagrams, "{done:?}");
-        assert!(done.given_up * 20 < done.scenarios.max(20), "{done:?}");
+        if seeds.len() >= 100 {
+            assert!(done.compared * 10 > done.datagrams * 8, "{done:?}");
+            assert!(done.given_up * 100 < done.scenarios, "{done:?}");
+        }
     }
 
     /// A simulation that nothing can make fail shows nothing.

@@ -41,6 +41,13 @@ impl Seen {
     fn is_sure(&self, now: u64) -> bool {
         now < self.at + 32_500_000
     }
+
+    /// What may have been forgotten is not remembered any longer for that.
+    fn touch(&mut self, now: u64) {
+        if self.is_sure(now) {
+            self.at = now;
+        }
+    }
 }
 
 /// One transaction; CANCEL, and ACK to what is not 2xx, belong to that of their INVITE.
@@ -249,7 +256,7 @@ impl Model {
         })?;
         if message.status().is_some() {
             let seen = self.transactions[serial].seen.get_mut(&by.life);
-            seen.into_iter().for_each(|seen| seen.at = by.now);
+            seen.into_iter().for_each(|seen| seen.touch(by.now));
             let transaction = &self.transactions[serial];
             return check(*to == transaction.from, || {
                 format!("goes to {to}, its request came from {}", transaction.from)
@@ -319,7 +326,8 @@ impl Model {
             // A call that is remembered goes on as an earlier configuration had it.
             let call = self.calls.get(&(transaction.scenario, by.life));
             let call = call.filter(|call| call.to == to);
-            let generation = call.map_or(by.generation, |call| call.generation);
+            let before = call.or(seen.as_ref());
+            let generation = before.map_or(by.generation, |before| before.generation);
             let now = Seen {
                 branch,
                 to,
@@ -330,11 +338,10 @@ impl Model {
                 self.calls
                     .insert((transaction.scenario, by.life), now.clone());
             }
-            let seen = transaction.seen.entry(by.life).or_insert(now);
-            seen.to = to;
+            transaction.seen.insert(by.life, now);
+        } else if let Some(seen) = transaction.seen.get_mut(&by.life) {
+            seen.touch(by.now);
         }
-        let seen = transaction.seen.get_mut(&by.life);
-        seen.into_iter().for_each(|seen| seen.at = by.now);
         Ok(())
     }
 
