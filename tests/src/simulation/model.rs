@@ -386,9 +386,11 @@ impl Model {
         let vias = message.values("Via");
         check(vias.len() == 1, || format!("has {} Vias", vias.len()))?;
         is_via(&request.values("Via")[0], &vias[0], transaction.from)?;
-        for name in ["Call-ID"] {
-            same(name, request.field(name), message.field(name))?;
-        }
+        same(
+            "Call-ID",
+            request.field("Call-ID"),
+            message.field("Call-ID"),
+        )?;
         let ends = [tag_of(request.field("From")), tag_of(message.field("From"))];
         same("tag of From", &ends[0], &ends[1])?;
         let number = |message: &Message| {

@@ -325,7 +325,7 @@ impl World {
             while !self.agents[agent].outputs.is_empty() {
                 for output in std::mem::take(&mut self.agents[agent].outputs) {
                     match output {
-                        Output::Send { from, text } => self.to_vip(from, text),
+                        Output::Send { from, text } => self.send_to_vip(from, text),
                         Output::Wait { after, timer } => {
                             self.at(after, Event::Timer { agent, timer });
                         }
@@ -340,7 +340,7 @@ impl World {
         }
     }
 
-    fn to_vip(&mut self, source: SocketAddr, text: String) {
+    fn send_to_vip(&mut self, source: SocketAddr, text: String) {
         let message = Message::read(text.as_bytes()).expect("ours");
         self.model.answers(&message);
         for after in self.ways(&message) {
