@@ -15,7 +15,7 @@ mod seal;
 mod tests;
 
 pub use contact::{CONTACT_REST_MAX, CONTACT_TOKEN_MAX, ContactOf, ContactToken};
-pub use flow::{FLOW_TOKEN_MAX, FlowKind, FlowToken, is_sealed};
+pub use flow::{FLOW_TOKEN_MAX, FlowKind, FlowToken};
 pub use hidden::{HIDDEN_MAX, HIDDEN_TEXT_MAX, Hidden, HiddenText};
 pub use rotation::Signer;
 pub use seal::SEAL_LEN;

@@ -33,6 +33,7 @@ pub mod lab;
 pub mod leak;
 pub mod message;
 pub mod process;
+pub mod simulation;
 pub mod siplb;
 pub mod sipp;
 pub mod wait;

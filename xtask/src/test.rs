@@ -10,8 +10,8 @@ use crate::{
 };
 
 const HELP: &str = "\
-Sets up, builds, checks, and runs all tests: unit and property tests, the XDP program in the kernel, labs with
-real SIPp in network namespaces, and each fuzz target for 20 seconds.
+Sets up, builds, checks, and runs all tests: unit and property tests, the simulation of a fleet, the XDP program in
+the kernel, labs with real SIPp in network namespaces, and each fuzz target for 20 seconds.
 
 Usage: cargo xtask test [--no-check] [--no-labs] [--no-fuzz] [-- ARGUMENTS OF THE TESTS]
 
@@ -24,6 +24,9 @@ Usage: cargo xtask test [--no-check] [--no-labs] [--no-fuzz] [-- ARGUMENTS OF TH
 Tests that need root run through sudo when you are not root. Without sudo they are left out, loudly; with CI=true
 that is a failure.
 ";
+
+/// The test program among those of `tests/` that needs no root; its tests are in a module `simulated`.
+const SIMULATION: &str = "simulation";
 
 /// What to run.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -80,9 +83,9 @@ pub fn main(arguments: &[String]) -> Result<()> {
         check::run(&compiler)?;
     }
 
-    cmd::step("unit and property tests");
-    let mut unit = cargo_test(&options, &["--lib", "--bins", "--test", "parsers"], &[]);
-    cmd::run(&mut unit)?;
+    cmd::step("unit and property tests, and the simulation of a fleet");
+    let targets = ["--lib", "--bins", "--test", "parsers", "--test", SIMULATION];
+    cmd::run(&mut cargo_test(&options, &targets, &[]))?;
     if options.harness.is_empty() {
         cmd::run(cmd::cargo().args(["test", "--workspace", "--doc"]))?;
     }
@@ -103,8 +106,9 @@ pub fn main(arguments: &[String]) -> Result<()> {
         // The labs run the siplb that users run.
         build::user_space()?;
         cmd::step("the XDP program in the kernel, and labs");
-        // One at a time: they measure, and share the cores.
-        let mut labs = cargo_test(&options, &["--test", "*"], &["--test-threads=1"]);
+        // One at a time: they measure, and share the cores. The simulation has run.
+        let harness = ["--test-threads=1", "--skip", "simulated::"];
+        let mut labs = cargo_test(&options, &["--test", "*"], &harness);
         labs.env("SIPLB_BIN", cmd::target().join("release/siplb"));
         if privilege == Privilege::Sudo {
             // The test programs alone run as root: what cargo writes stays the user's.
@@ -148,6 +152,7 @@ fn left_out(why: &str) {
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter_map(|name| name.strip_suffix(".rs").map(str::to_owned))
+        .filter(|name| name != SIMULATION)
         .collect();
     names.sort();
     let line = "!".repeat(100);

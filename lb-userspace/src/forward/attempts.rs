@@ -124,7 +124,9 @@ impl Memory {
             }
             None => self.first_attempt(targets, seed, 0, now_ns),
         };
-        if before != Some(attempt) {
+        // Of an INVITE that went through another node there is nothing to remember, its secret least of all.
+        let is_strange = follows && before.is_none();
+        if before != Some(attempt) && !is_strange {
             self.remember(key, attempt, now_ns);
         }
         targets

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::{ListenerIndex, Table, topology::ROUTES_NAME};
 use crate::{
     sip::{MAX_ROUTE_FIELDS, Message, NameAddr, Span, Uri, find_uri_parameter},
-    token::{FlowKind, FlowToken, Signer, is_sealed},
+    token::{FlowKind, FlowToken, Signer},
 };
 
 /// Most Route values of ours that are taken off one request; further ones stay and are for who gets it next.
@@ -25,10 +25,17 @@ pub(super) struct OwnRoutes {
     pub foreign: Option<Span>,
     /// What the first one has in it of the Record-Routes of the inside.
     pub hidden: Option<Span>,
-    /// The secret that the dialog began under, when the token that leads is one of a dialog.
-    pub dialog_signer: Option<Signer>,
-    /// That token is sealed: the dialog began while the inside was hidden, and its Call-ID with it.
-    pub dialog_is_sealed: Option<bool>,
+    /// How the dialog began, when the token that leads is one of a dialog.
+    pub dialog: Option<Beginning>,
+}
+
+/// How a dialog began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Beginning {
+    /// The secret.
+    pub signer: Signer,
+    /// The inside was hidden, with the Call-ID if it needed that: it stays so.
+    pub is_hidden: bool,
 }
 
 /// Where a valid flow token leads.
@@ -150,10 +157,10 @@ impl OwnRoutes {
         let (token, signer) = table
             .read_signed_flow_token(user.of(bytes))
             .ok_or(RouteError::BadToken)?;
-        if token.kind != FlowKind::Registration {
-            self.dialog_signer = Some(signer);
-            self.dialog_is_sealed = Some(is_sealed(user.of(bytes)));
-        }
+        self.dialog = (token.kind != FlowKind::Registration).then(|| Beginning {
+            signer,
+            is_hidden: FlowToken::is_sealed(user.of(bytes)),
+        });
         self.lead = Some(match self.lead {
             Some(Lead::ToBackend(first)) => Lead::Across(first, token),
             _ if comes_from_backend(table, source, &token) => match token.kind {

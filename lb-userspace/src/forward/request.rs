@@ -365,30 +365,27 @@ impl<'a> Request<'a> {
         edits: &mut Edits,
     ) -> Result<(), Refusal> {
         rewrite.reveals = next_hop.from_client;
-        let stays_inside = next_hop.from_client || self.table.is_inside(next_hop.to.ip());
-        if stays_inside {
+        let hides = self.table.hides;
+        // What the far end knows the dialog by stays, whatever the configuration has become since.
+        let hides_call_id = routes.dialog.map_or(hides, |dialog| dialog.is_hidden);
+        let shows_all = next_hop.from_client || !(hides || hides_call_id);
+        if shows_all || self.table.is_inside(next_hop.to.ip()) {
             return Ok(());
         }
-        // A dialog keeps the Call-ID that it began with, whatever a reload says of the others.
-        let hides_call_id = routes.dialog_is_sealed.unwrap_or(self.table.hides);
         let call_id = (next_hop.began_inside && hides_call_id).then(|| {
-            let signer = routes.dialog_signer.unwrap_or(self.signer);
+            let signer = routes.dialog.map_or(self.signer, |dialog| dialog.signer);
             self.table.keys_of(signer)
         });
-        let is_hidden = match (self.table.hides, call_id) {
-            (true, call_id) => {
-                hidden.clear();
-                let from = rewrite.leaves_from;
-                let is_hidden = topology::hide_request(self, from, stamp, call_id, hidden, edits);
-                rewrite.hidden = Some(hidden);
-                is_hidden
-            }
-            (false, Some(keys)) => {
-                topology::hide_call_id(self.table, keys, self.bytes, self.message, edits)
-            }
-            (false, None) => Ok(()),
-        };
-        is_hidden.map_err(|_| Refusal::TOO_MUCH_TO_HIDE)
+        if !hides {
+            return topology::hide_call_id(self.table, self.bytes, self.message, call_id, edits)
+                .map_err(|_| Refusal::TOO_MUCH_TO_HIDE);
+        }
+        let from = rewrite.leaves_from;
+        hidden.clear();
+        topology::hide_request(self, from, stamp, call_id, hidden, edits)
+            .map_err(|_| Refusal::TOO_MUCH_TO_HIDE)?;
+        rewrite.hidden = Some(hidden);
+        Ok(())
     }
 
     /// # Errors

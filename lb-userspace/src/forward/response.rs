@@ -64,18 +64,19 @@ pub(super) fn decide(
         None => Ok(()),
     };
     let granted = granted(table, datagram, message, to, via.value, from_inside);
-    if from_inside && !table.is_inside(to.ip()) {
+    // Behind the MAC stands what the request had hidden: its Call-ID is hidden again also where nothing else is.
+    let had_hidden = via.mac.is_some_and(|mac| mac.end() < via.value.end());
+    if (table.hides || had_hidden) && from_inside && !table.is_inside(to.ip()) {
         let call_id = topology::hidden_call_id(bytes, via.value, signer);
         let call_id = call_id.map(|signer| table.keys_of(signer));
         let source = datagram.source;
-        let is_hidden = match (table.hides, call_id) {
-            (true, keys) => {
-                topology::hide_response(table, listener, bytes, message, source, keys, edits)
+        let hidden = match table.hides {
+            true => {
+                topology::hide_response(table, listener, bytes, message, source, call_id, edits)
             }
-            (false, Some(keys)) => topology::hide_call_id(table, keys, bytes, message, edits),
-            (false, None) => Ok(()),
+            false => topology::hide_call_id(table, bytes, message, call_id, edits),
         };
-        if is_hidden.is_err() {
+        if hidden.is_err() {
             return Verdict::without_sending(Outcome::ResponseTooMuchToHide);
         }
     }

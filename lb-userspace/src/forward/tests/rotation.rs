@@ -352,6 +352,23 @@ fn requests_to_names_stay_with_their_address() {
     }
 }
 
+/// A CANCEL whose INVITE met another node says nothing about the secret that this was signed with.
+#[test]
+fn a_cancel_alone_does_not_begin_a_transaction() {
+    let mut node = Node::new("", " }");
+    node.edge.scratch.names = three_addresses();
+    let mut other = node.other(STEPS[2]);
+    other.edge.scratch.names = three_addresses();
+    let text = |method| of_call(1, method).replace("bob@example.com SIP", "123@carrier.test SIP");
+    let invite = other.send(BACKEND, text("INVITE"));
+    node.reload(STEPS[1]);
+    node.send(BACKEND, text("CANCEL"))
+        .expect(Outcome::RequestOutbound);
+    node.reload(STEPS[2]);
+    let ack = node.send(BACKEND, text("ACK"));
+    assert_eq!(ack.header("Via"), invite.header("Via"));
+}
+
 /// A request of the inside, whose Call-ID is hidden.
 fn from_inside(method: &str, uri: &str, route: &str) -> String {
     let route = match route {

@@ -386,69 +386,6 @@ fn who_wrote_a_session_description_is_hidden_and_where_media_go_is_not() {
     assert_eq!(sent.header("Content-Length"), body.len().to_string());
 }
 
-/// A dialog that began inside: its INVITE, and the messages of both sides in it.
-fn dialog(topology: &str) -> (Sent, impl Fn(&str) -> String, impl Fn(&Sent) -> String) {
-    let sent = configured(topology).send(PROXY, inside("INVITE", "sip:123@192.0.2.50", "", ""));
-    let (route, call_id) = (sent.header("Record-Route"), sent.header("Call-ID"));
-    let ours = route
-        .split(";lbrr=")
-        .next()
-        .unwrap()
-        .trim_end_matches('>')
-        .to_owned()
-        + ">";
-    let from_inside = move |method: &str| {
-        inside(
-            method,
-            "sip:123@192.0.2.60",
-            ";tag=c",
-            &format!("Route: {ours}\r\n"),
-        )
-    };
-    let contact = sent
-        .header("Contact")
-        .split(['<', '>'])
-        .nth(1)
-        .unwrap()
-        .to_owned();
-    let from_outside = move |_: &Sent| {
-        message(&format!(
-            "BYE {contact} SIP/2.0
-Via: SIP/2.0/UDP 192.0.2.60;branch=z9hG4bKb1
-Route: {route}
-Max-Forwards: 70
-From: <sip:123@carrier.test>;tag=c
-To: <sip:bob@203.0.113.10>;tag=b
-Call-ID: {call_id}
-CSeq: 9 BYE
-Content-Length: 0
-
-"
-        ))
-    };
-    (sent, from_inside, from_outside)
-}
-
-#[test]
-fn a_dialog_keeps_its_call_id_whatever_a_reload_says() {
-    for (before, after) in [("hide", "keep"), ("keep", "hide")] {
-        let (invite, from_inside, from_outside) = dialog(before);
-        let mut edge = configured(after);
-        let info = edge
-            .send(PROXY, from_inside("INFO"))
-            .expect(Outcome::RequestOutbound);
-        assert_eq!(info.header("Call-ID"), invite.header("Call-ID"), "{after}");
-        let bye = edge
-            .send("192.0.2.60:5060", from_outside(&invite))
-            .expect(Outcome::RequestToBackend);
-        assert_eq!(bye.header("Call-ID"), "c1@10.0.0.77");
-        let back = edge
-            .send(PROXY, response(&bye, "200 OK", "b"))
-            .expect(Outcome::Response);
-        assert_eq!(back.header("Call-ID"), invite.header("Call-ID"), "{after}");
-    }
-}
-
 #[test]
 fn tokens_are_sealed() {
     let mut edge = edge();
@@ -533,4 +470,41 @@ outbound: {{ trusted: [10.0.0.0/24], topology: hide }}
     assert_eq!(ack.header("Via"), invite.header("Via"));
     assert_eq!(ack.header("Call-ID"), invite.header("Call-ID"));
     assert!(!ack.header("Call-ID").contains("10.0.0."), "{}", ack.text());
+}
+
+/// What the far end knows a dialog by does not change under way, on whichever node and in whichever direction.
+#[test]
+fn a_dialog_keeps_its_call_id_when_the_inside_is_hidden_later_or_no_more() {
+    for (begun, later) in [("keep", "hide"), ("hide", "keep")] {
+        let mut node = configured(later);
+        let invite = inside("INVITE", "sip:123@192.0.2.50", "", "");
+        let sent = configured(begun).send(PROXY, invite);
+        let call_id = sent.header("Call-ID");
+        let got = node.send(CARRIER, answer(&sent, "200 OK"));
+        assert_eq!(got.header("Call-ID"), "c1@10.0.0.77");
+        let ours = got.header("Record-Route");
+        let ours = ours.split(", ").next().unwrap();
+        let route = format!("Route: {ours}\r\n");
+        for method in ["ACK", "INFO"] {
+            let sent = node
+                .send(
+                    PROXY,
+                    inside(method, "sip:123@192.0.2.60", ";tag=c", &route),
+                )
+                .expect(Outcome::RequestOutbound);
+            assert_eq!(sent.header("Call-ID"), call_id, "{begun} {method}");
+        }
+        let bye = format!(
+            "BYE sip:bob@10.0.0.77:5070 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.50;branch=z9hG4bKb1\r\n\
+             Route: {}\r\nFrom: <sip:123@carrier.test>;tag=c\r\nTo: <sip:bob@x>;tag=b\r\n\
+             Call-ID: {call_id}\r\nCSeq: 9 BYE\r\n\r\n",
+            sent.header("Record-Route")
+        );
+        let got = node.send(CARRIER, bye).expect(Outcome::RequestToBackend);
+        assert_eq!(got.header("Call-ID"), "c1@10.0.0.77");
+        let back = node
+            .send(PROXY, response(&got, "200 OK", "b"))
+            .expect_to(CARRIER);
+        assert_eq!(back.header("Call-ID"), call_id, "{begun}");
+    }
 }

@@ -122,26 +122,6 @@ pub(in crate::forward) fn hide_response(
     }
 }
 
-/// Hides a Call-ID that the inside made, when an inner address is in it; nothing else.
-pub(in crate::forward) fn hide_call_id(
-    table: &Table,
-    keys: &Keys,
-    bytes: &[u8],
-    message: &Message,
-    edits: &mut Edits,
-) -> Result<(), EditsFull> {
-    let Some(call_id) = message.call_id.map(|field| field.value) else {
-        return Ok(());
-    };
-    if !literals::has_inside(table, bytes, call_id) {
-        return Ok(());
-    }
-    let mut text = HiddenText::EMPTY;
-    text.put(call_id.of(bytes)).ok_or(EditsFull)?;
-    edits.push(call_id.start(), call_id.len(), super::HIDDEN_CALL_ID)?;
-    edits.write::<HIDDEN_MAX>(|room| keys.write_hidden(Hidden::CallId, &text, room))
-}
-
 /// What is done about a header field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -203,6 +183,28 @@ fn put_via(bytes: &[u8], field: &HeaderField, stamp: &Stamp, vias: &mut HiddenTe
     vias.put(b"\r\n")
 }
 
+/// Hides the Call-ID with these keys when an address of the inside is in it. Alone it is what a dialog needs that began when the inside
+/// was hidden, on a node that does not hide it any more, or not yet.
+pub(in crate::forward) fn hide_call_id(
+    table: &Table,
+    bytes: &[u8],
+    message: &Message,
+    keys: Option<&Keys>,
+    edits: &mut Edits,
+) -> Result<(), EditsFull> {
+    let call_id = message.call_id.map(|field| field.value);
+    let (Some(call_id), Some(keys)) = (call_id, keys) else {
+        return Ok(());
+    };
+    if !literals::has_inside(table, bytes, call_id) {
+        return Ok(());
+    }
+    let mut text = HiddenText::EMPTY;
+    text.put(call_id.of(bytes)).ok_or(EditsFull)?;
+    edits.push(call_id.start(), call_id.len(), super::HIDDEN_CALL_ID)?;
+    edits.write::<HIDDEN_MAX>(|room| keys.write_hidden(Hidden::CallId, &text, room))
+}
+
 struct Veil<'a> {
     table: &'a Table,
     /// What is hidden is written with these.
@@ -223,10 +225,13 @@ impl Veil<'_> {
     }
 
     fn hide_call_id(&self, edits: &mut Edits) -> Result<(), EditsFull> {
-        match self.call_id_keys {
-            Some(keys) => hide_call_id(self.table, keys, self.bytes, self.message, edits),
-            None => Ok(()),
-        }
+        hide_call_id(
+            self.table,
+            self.bytes,
+            self.message,
+            self.call_id_keys,
+            edits,
+        )
     }
 
     /// Contacts whose host is an address of the inside, or a name, which may be one of the inside as well; but for those of a
