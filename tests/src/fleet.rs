@@ -2,15 +2,15 @@
 //!
 //! ```text
 //! client    192.168.1.2 --+
-//! neighbour 192.168.1.3 --+ [home router] 198.51.100.2 --+              +-- outside [edge 1] inside --+
-//!                                                         [core, BIRD] --+-- outside [edge 2] inside --+-- servers
-//! callers   198.18.0.2 -----------------------------------+     |        +-- outside [edge 3] inside --+   10.0.0.11 - .14
-//!                                                               +------------------------------------- '
+//! neighbour 192.168.1.3 --+ [home router] --- 198.51.100.1 [core] edges --- outside [edge1] inside --- servers
+//!                           198.51.100.2                   BIRD         `-- outside [edge2] inside --'
+//! callers   198.18.0.2 --------------------- 198.18.0.1                 `-- outside [edge3] inside --'
+//!                                                          servers --------------------------------'
 //! ```
 //!
-//! Every edge has a BIRD, which announces the VIP when it is on `lo`, and a siplb. What the servers send to the VIP goes by the core
-//! as well, so it meets any edge, as what callers send does. The edges are bridged to the core: a wire that is pulled out at the
-//! edge is nothing that the core would notice by itself.
+//! Every edge has a BIRD, which announces the VIP when it is on `lo`, and a siplb. What the servers send to the VIP
+//! goes by the core as well, so it meets any edge, as what callers send does. The edges are bridged to the core: a wire
+//! that is pulled out at the edge is nothing that the core would notice by itself.
 
 use std::{
     collections::BTreeSet,
@@ -125,8 +125,8 @@ impl Fleet {
         self.edges[edge].siplb.as_ref().expect("a siplb")
     }
 
-    /// Adds an edge, starts everything on it and announces the VIP; returns its number. That the router has learned of it is
-    /// for [`Self::await_next_hops`].
+    /// Adds an edge, starts everything on it and announces the VIP; returns its number. That the router has learned of
+    /// it is for [`Self::await_next_hops`].
     ///
     /// # Errors
     ///
@@ -237,7 +237,8 @@ impl Fleet {
         Ok(())
     }
 
-    /// An edge leaves in the ordinary way: it withdraws the VIP, forwards what still comes for the grace period, and stops.
+    /// An edge leaves in the ordinary way: it withdraws the VIP, forwards what still comes for the grace period, and
+    /// stops.
     ///
     /// Returns how long the router went on sending.
     ///
@@ -258,7 +259,8 @@ impl Fleet {
         Ok(taken)
     }
 
-    /// Kills siplb and BIRD of an edge (SIGKILL). The kernel lives on and closes the BGP sessions, which the router sees at once.
+    /// Kills siplb and BIRD of an edge (SIGKILL). The kernel lives on and closes the BGP sessions, which the router
+    /// sees at once.
     pub fn crash(&mut self, edge: usize) {
         let edge = &mut self.edges[edge];
         // BIRD first: what happens when only siplb dies is another story.
@@ -440,8 +442,7 @@ fn wire(lab: &Lab, core: &Host, callers: &Host) -> Result<()> {
 
     lab.cable((callers, "eth0"), (core, "callers"))?;
     callers.addresses("eth0", &["198.18.0.2/24", "2001:db8:4::2/64"])?;
-    lab.servers.ip("link add eth0 type bridge")?;
-    lab.servers.ip("link set eth0 up")?;
+    add_bridge(&lab.servers, "eth0")?;
     lab.cable((&lab.servers, "core"), (core, "servers"))?;
     lab.servers.ip("link set core master eth0")?;
     lab.servers.addresses("eth0", &lab.server_prefixes())?;
@@ -454,13 +455,21 @@ fn wire(lab: &Lab, core: &Host, callers: &Host) -> Result<()> {
         }
     }
 
-    core.ip("link add edges type bridge")?;
-    core.ip("link set edges up")?;
+    add_bridge(core, "edges")?;
     core.addresses("home", &["198.51.100.1/24"])?;
     core.addresses("callers", &["198.18.0.1/24", "2001:db8:4::1/64"])?;
     core.addresses("servers", &["10.0.0.254/24", "2001:db8::fe/64"])?;
     core.addresses("edges", &["192.0.2.1/24", "2001:db8:2::1/64"])?;
     core.settings(include_str!("../../scripts/router-sysctl.conf"))
+}
+
+/// A bridge whose address stays: by default it is the lowest of its ports', and edges are added while others have it in
+/// use.
+fn add_bridge(host: &Host, name: &str) -> Result<()> {
+    host.ip(&format!(
+        "link add {name} address 02:00:00:00:00:01 type bridge"
+    ))?;
+    host.ip(&format!("link set {name} up")).map(drop)
 }
 
 impl Host {

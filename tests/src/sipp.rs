@@ -161,7 +161,9 @@ impl Sipp {
             errors: file("errors.log"),
             messages: file("messages.log"),
         };
-        let mut command = Command::new("taskset");
+        // A socket for each call is more than a process may have by default.
+        let mut command = Command::new("prlimit");
+        command.args(["--nofile=20000", "taskset"]);
         let cpu = plan.cpu % cpus();
         command.args(["--cpu-list", &cpu.to_string(), "sipp"]);
         let scenario = plan.scenario.write(dir)?;
@@ -188,7 +190,7 @@ impl Sipp {
                 .arg(&files.messages);
         }
         if plan.own_ports {
-            command.args(["-t", "un", "-max_socket", "50000"]);
+            command.args(["-t", "un", "-max_socket", "9000"]);
         }
         if let Some(media) = plan.media {
             command.args(["-mi", &media.to_string()]);
