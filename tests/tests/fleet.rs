@@ -1,6 +1,8 @@
 //! One VIP on many nodes: they come, go and die with calls running, and nothing is lost.
 
 use std::{
+    path::Path,
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -13,7 +15,7 @@ use siplb_lab::{
     kamailio::{self, Kamailio, PathUse},
     siplb::{DataPath, Options, Totals},
     sipp::{Plan, Scenario, Sipp, Statistics},
-    until,
+    until, which,
 };
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
@@ -242,6 +244,30 @@ fn a_phone_behind_a_nat_stays_reachable() {
     fleet.stop().expect("an ordinary end");
 }
 
+/// What the lab does not run: at least it is understood by those who are to run it, where they are installed.
+#[test]
+fn the_files_for_other_daemons_are_valid() {
+    let checks: [(&str, &[&str], &str); 2] = [
+        ("vtysh", &["-C", "-f"], "frr-edge.conf"),
+        ("exabgp", &["--validate"], "exabgp.conf"),
+    ];
+    for (program, arguments, file) in checks {
+        if which(program).is_none() {
+            eprintln!("SKIPPED: {program} is not installed");
+            continue;
+        }
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts");
+        let output = Command::new(program)
+            .args(arguments)
+            .arg(path.join(file))
+            // Else ExaBGP wants a user of its own, whom it becomes.
+            .env("exabgp.daemon.user", "root")
+            .output();
+        let output = output.expect(program);
+        assert!(output.status.success(), "{output:?}");
+    }
+}
+
 /// Two calls: in one the platform hangs up, in the other the phone.
 fn calls_from_the_platform(fleet: &Fleet, step: &str, alice: &mut Baresip) {
     for scenario in ["platform_bye", "platform_peer_bye"] {
@@ -260,9 +286,10 @@ fn calls_from_the_platform(fleet: &Fleet, step: &str, alice: &mut Baresip) {
         let name = format!("{scenario}-{step}");
         let mut call = Sipp::start(lab, &lab.servers, &name, &plan).expect("a caller");
         alice.await_established().expect(&name);
-        match scenario {
-            "platform_bye" => drop(alice.await_closed().expect(&name)),
-            _ => drop(alice.hang_up().expect(&name)),
+        if scenario == "platform_bye" {
+            alice.await_closed().expect(&name);
+        } else {
+            alice.hang_up().expect(&name);
         }
         let books = call.finish(CALL).expect("a call");
         assert_eq!(books.successful, 1, "{name}: {books:#?}\n{}", call.errors());
