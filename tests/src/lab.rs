@@ -23,6 +23,15 @@ pub enum Shape {
     OneArmed,
     /// As [`Shape::TwoArmed`], but the client is at home, as is a neighbour: behind a router that masquerades them, IPv4 alone.
     Home,
+    /// As [`Shape::Home`] for phones, and more: several edges behind a router that spreads calls over them. Raised by
+    /// [`Fleet::raise`](crate::fleet::Fleet::raise), which wires it.
+    Fleet,
+}
+
+impl Shape {
+    fn has_home(self) -> bool {
+        matches!(self, Self::Home | Self::Fleet)
+    }
 }
 
 /// IP version.
@@ -54,7 +63,7 @@ pub struct Lab {
     pub queues: u32,
     /// Where calls come from.
     pub client: Host,
-    /// Where siplb runs.
+    /// Where siplb runs; in a fleet the first of several.
     pub edge: Host,
     /// Where the SIP servers run, one address each.
     pub servers: Host,
@@ -92,21 +101,23 @@ impl Lab {
             client: host("client")?,
             edge: host("edge")?,
             servers: host("servers")?,
-            neighbour: (shape == Shape::Home)
-                .then(|| host("neighbour"))
-                .transpose()?,
+            neighbour: shape.has_home().then(|| host("neighbour")).transpose()?,
             router: (shape != Shape::TwoArmed)
                 .then(|| host("router"))
                 .transpose()?,
             interfaces: match shape {
-                Shape::TwoArmed | Shape::Home => vec!["outside".into(), "inside".into()],
+                Shape::TwoArmed | Shape::Home | Shape::Fleet => {
+                    vec!["outside".into(), "inside".into()]
+                }
                 Shape::OneArmed => vec!["eth0".into()],
             },
             dir,
             name,
             kept: false,
         };
-        lab.wire().context("cannot wire the lab")?;
+        if shape != Shape::Fleet {
+            lab.wire().context("cannot wire the lab")?;
+        }
         Ok(lab)
     }
 
@@ -133,7 +144,7 @@ impl Lab {
     /// The client's address.
     pub fn client_address(&self, family: Family) -> IpAddr {
         match self.shape {
-            Shape::Home => pick(family, [192, 168, 1, 2], 3, 2),
+            Shape::Home | Shape::Fleet => pick(family, [192, 168, 1, 2], 3, 2),
             _ => self.visible_address(family),
         }
     }
@@ -152,6 +163,18 @@ impl Lab {
         assert!(number < SERVERS, "server {number} of {SERVERS}");
         let last = 11 + number as u8;
         SocketAddr::new(pick(family, [10, 0, 0, last], 0, u16::from(last)), PORT)
+    }
+
+    /// All addresses of the servers, with the lengths of their prefixes.
+    pub(crate) fn server_prefixes(&self) -> Vec<String> {
+        let servers = (0..SERVERS).flat_map(|number| {
+            let server = |family| self.server(family, number).ip();
+            [
+                format!("{}/24", server(Family::V4)),
+                format!("{}/64", server(Family::V6)),
+            ]
+        });
+        servers.collect()
     }
 
     /// Starts a program in a host; what it prints goes to a file.
@@ -322,10 +345,6 @@ struct Prefixes {
 impl Prefixes {
     fn new(lab: &Lab) -> Self {
         let [v4, v6] = [Family::V4, Family::V6];
-        let servers = (0..SERVERS).flat_map(|number| {
-            let server = |family| lab.server(family, number).ip();
-            [format!("{}/24", server(v4)), format!("{}/64", server(v6))]
-        });
         Self {
             vips: [
                 format!("{}/32", lab.vip(v4).ip()),
@@ -335,12 +354,12 @@ impl Prefixes {
                 format!("{}/24", lab.client_address(v4)),
                 format!("{}/64", lab.client_address(v6)),
             ],
-            servers: servers.collect(),
+            servers: lab.server_prefixes(),
         }
     }
 }
 
-fn pick(family: Family, v4: [u8; 4], network: u16, host: u16) -> IpAddr {
+pub(crate) fn pick(family: Family, v4: [u8; 4], network: u16, host: u16) -> IpAddr {
     match family {
         Family::V4 => IpAddr::V4(Ipv4Addr::from(v4)),
         Family::V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, network, 0, 0, 0, 0, host)),

@@ -1,4 +1,4 @@
-//! Labs: hosts as network namespaces joined by veth pairs, with real programs in them: SIPp, Kamailio, baresip, dnsmasq.
+//! Labs: hosts as network namespaces joined by veth pairs, with real programs in them: SIPp, Kamailio, baresip, dnsmasq, BIRD.
 //!
 //! ```text
 //! two-armed      client ----------- outside [edge] inside ------------- servers
@@ -12,6 +12,8 @@
 //!                192.168.1.2          masquerades as 198.51.100.2
 //!          neighbour ---------- '
 //!                192.168.1.3
+//!
+//! fleet          see `fleet`
 //! ```
 //!
 //! Each host is a namespace `siplb-PID-NAME`, so two labs can exist at a time, and what a killed one left behind is
@@ -23,8 +25,10 @@
 #![forbid(unsafe_code)]
 
 pub mod baresip;
+pub mod bird;
 pub mod capture;
 pub mod dns;
+pub mod fleet;
 pub mod frame;
 pub mod home;
 pub mod host;

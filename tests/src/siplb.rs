@@ -20,6 +20,7 @@ use lb_userspace::{
 };
 
 use crate::{
+    host::Host,
     lab::{Family, Lab},
     process::Process,
     wait::until,
@@ -214,6 +215,15 @@ impl Siplb {
     ///
     /// When it ends, or does not answer on its control socket within seconds; the message has what it printed.
     pub fn start(lab: &Lab, options: &Options) -> Result<Self> {
+        Self::start_in(lab, &lab.edge, options, lab.pin_dir())
+    }
+
+    /// Starts siplb in another host, with a directory of its own for its pins; its interfaces are called as the edge's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub fn start_in(lab: &Lab, host: &Host, options: &Options, pins: PathBuf) -> Result<Self> {
         let dir = lab.dir();
         let node = options.node.as_str();
         let own = |name: &str| match node {
@@ -226,11 +236,11 @@ impl Siplb {
             previous_secret: dir.join("previous-secret"),
             control: own("control.sock"),
             statistics: own("stats"),
-            pins: lab.pin_dir(),
+            pins,
         };
         options.put_down(lab, &files)?;
         let mut siplb = Self {
-            process: spawn(lab, node, &files, 0)?,
+            process: spawn(lab, host, node, &files, 0)?,
             node: node.into(),
             files,
             interfaces: lab.interfaces.clone(),
@@ -246,7 +256,16 @@ impl Siplb {
     ///
     /// As [`Self::start`].
     pub fn start_again(&mut self, lab: &Lab) -> Result<()> {
-        self.process = spawn(lab, &self.node, &self.files, self.starts)?;
+        self.start_again_in(lab, &lab.edge)
+    }
+
+    /// As [`Self::start_again`], in the host that it was started in by [`Self::start_in`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub fn start_again_in(&mut self, lab: &Lab, host: &Host) -> Result<()> {
+        self.process = spawn(lab, host, &self.node, &self.files, self.starts)?;
         self.starts += 1;
         self.await_ready()
     }
@@ -442,7 +461,7 @@ pub fn binary() -> Result<PathBuf> {
     found.context("siplb is not built; run `cargo xtask build`")
 }
 
-fn spawn(lab: &Lab, node: &str, files: &Files, starts: u32) -> Result<Process> {
+fn spawn(lab: &Lab, host: &Host, node: &str, files: &Files, starts: u32) -> Result<Process> {
     let mut command = Command::new(binary()?);
     command.args(["run", "--config"]).arg(&files.configuration);
     let node = match node {
@@ -453,7 +472,7 @@ fn spawn(lab: &Lab, node: &str, files: &Files, starts: u32) -> Result<Process> {
         0 => node,
         again => format!("{node}-{again}"),
     };
-    lab.spawn(&lab.edge, &name, command)
+    lab.spawn(host, &name, command)
 }
 
 fn write_secret(path: &Path, secret: &str) -> Result<()> {

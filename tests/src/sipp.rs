@@ -82,6 +82,8 @@ pub struct Plan {
     pub log_messages: bool,
     /// The address in its SDP; its own when `None`.
     pub media: Option<IpAddr>,
+    /// Every call has a socket and hence a port of its own, instead of all the same; for a caller.
+    pub own_ports: bool,
 }
 
 impl Plan {
@@ -113,6 +115,7 @@ impl Plan {
             cpu: 0,
             log_messages: false,
             media: None,
+            own_ports: false,
         }
     }
 
@@ -158,7 +161,9 @@ impl Sipp {
             errors: file("errors.log"),
             messages: file("messages.log"),
         };
-        let mut command = Command::new("taskset");
+        // A socket for each call is more than a process may have by default.
+        let mut command = Command::new("prlimit");
+        command.args(["--nofile=20000", "taskset"]);
         let cpu = plan.cpu % cpus();
         command.args(["--cpu-list", &cpu.to_string(), "sipp"]);
         let scenario = plan.scenario.write(dir)?;
@@ -183,6 +188,9 @@ impl Sipp {
                 .arg("-trace_msg")
                 .arg("-message_file")
                 .arg(&files.messages);
+        }
+        if plan.own_ports {
+            command.args(["-t", "un", "-max_socket", "9000"]);
         }
         if let Some(media) = plan.media {
             command.args(["-mi", &media.to_string()]);

@@ -129,6 +129,7 @@ const LABS: &[Need] = &[
         "dnsmasq-base",
         "dnsmasq",
     ),
+    Need::program("bird", "routers of the labs", "bird2", "bird"),
     Need::program("tshark", "reads what was sent", "tshark", "wireshark-cli"),
     Need::program("tcpdump", "records what was sent", "tcpdump", "tcpdump"),
     Need::program(
