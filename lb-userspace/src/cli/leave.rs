@@ -64,7 +64,7 @@ pub(super) struct ExabgpArgs {
     /// Next hop of the routes
     #[arg(long, value_name = "IP", default_value = "self")]
     next_hop: String,
-    /// What else ExaBGP is to say of the routes, such as "community [65001:100] med 50"
+    /// What else ExaBGP is to say of the routes, such as "med 50"
     #[arg(long, value_name = "TEXT")]
     attributes: Option<String>,
 }
