@@ -40,7 +40,8 @@ pub struct ContactToken {
 }
 
 impl ContactToken {
-    /// `None` when `rest` is longer than [`CONTACT_REST_MAX`] or has a NUL in it.
+    /// `None` when `rest` is longer than [`CONTACT_REST_MAX`], or has in it what no URI has and would break the request line that it
+    /// comes back in: blanks, line ends, NULs.
     pub fn new(of: ContactOf, address: SocketAddr, rest: &[u8]) -> Option<Self> {
         let mut token = Self {
             of,
@@ -49,7 +50,7 @@ impl ContactToken {
             rest_len: rest.len(),
         };
         token.rest.get_mut(..rest.len())?.copy_from_slice(rest);
-        (!rest.contains(&0)).then_some(token)
+        rest.iter().all(|byte| *byte > b' ').then_some(token)
     }
 
     /// What the URI said behind the user part: host, port, parameters, header fields.
