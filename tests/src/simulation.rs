@@ -2,9 +2,9 @@
 //! from one number.
 //!
 //! Nodes decide with the very function that workers call. Around it nothing is real: agents have the transactions and dialogs of
-//! RFC 3261 in the simplest form ([`agent`]), a [`script`] has them go through whole calls, registrations and subscriptions, datagrams
-//! meet whichever node they like, nodes come, go and get another configuration in the meantime ([`fleet`], [`world`]), and a
-//! [`model`] that knows nothing of branches, tokens and hashes says what must be true of every datagram:
+//! RFC 3261 in the simplest form (`agent`), a `script` has them go through whole calls, registrations and subscriptions, datagrams
+//! meet whichever node they like, nodes come, go and get another configuration in the meantime (`fleet`, `world`), and a
+//! `model` that knows nothing of branches, tokens and hashes says what must be true of every datagram:
 //!
 //! - another node of the same configuration, without memory, does the same to the byte;
 //! - a request reaches who it is for, a response who asked, with its Via on top as it was sent, and nobody else gets anything;

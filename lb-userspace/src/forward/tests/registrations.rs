@@ -332,6 +332,10 @@ fn contacts_that_cannot_be_replaced_are_refused() {
         format!("Contact: <sip:a@192.168.1.5;{long}>"),
         format!("Contact: {nine}"),
         "Contact: <sip:a@192.168.1.5".to_owned(),
+        // They would come back in a request line.
+        "Contact: <sip:a@192.168.1.5?x=1 2>".to_owned(),
+        "Contact: <sip:a@192.168.1.5;x=\t1>".to_owned(),
+        "Contact: <sip:a@192.168.1.5;x=\r\n y>".to_owned(),
         "Contact: \"a".to_owned(),
         // In a request line it would end the URI.
         "Contact: <sip:a@192.168.1.5;x=a b>".to_owned(),
