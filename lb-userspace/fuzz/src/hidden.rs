@@ -201,14 +201,14 @@ impl Sent<'_> {
         assert!(hid && may_hide || revealed, "Call-ID\n{self:?}");
     }
 
-    /// What the inside sends in something that began while it was hidden keeps its Call-ID hidden: our Via or a Route of ours
-    /// says so.
+    /// What began while the inside was hidden keeps its Call-ID hidden: our Via says so, or a Route of ours in what the inside
+    /// sends.
     fn goes_on_hidden(&self) -> bool {
         let says = |mark: &[u8]| {
             let payload = self.datagram.payload;
             payload.windows(mark.len()).any(|window| window == mark)
         };
-        self.comes_from_inside() && (says(b";lbx") || says(b";lby") || says(b"oute"))
+        says(b";lbx") || says(b";lby") || (self.comes_from_inside() && says(b"oute"))
     }
 
     /// Other header fields say the same; where the inside is hidden, but for addresses of it that became ours.

@@ -289,6 +289,7 @@ impl<'a> Request<'a> {
             },
             Some(Lead::Across(first, second)) => NextHop {
                 from_client: true,
+                began_inside: second.kind != FlowKind::FromClient,
                 ..self.to_client(second.client, first.backend, pinhole)
             },
             Some(Lead::ToBackend(token)) => self.to_backend(token.backend),
@@ -364,7 +365,8 @@ impl<'a> Request<'a> {
         hidden: &'b mut HiddenRequest,
         edits: &mut Edits,
     ) -> Result<(), Refusal> {
-        rewrite.reveals = next_hop.from_client;
+        // Across two clients too: who began the dialog gets its own Call-ID back.
+        rewrite.reveals = next_hop.from_client && !next_hop.began_inside;
         let hides = self.table.hides;
         // What the far end knows the dialog by stays, whatever the configuration has become since.
         let hides_call_id = routes.dialog.map_or(hides, |dialog| dialog.is_hidden);

@@ -82,6 +82,12 @@ pub(super) fn decide(
     }
     let revealed = match from_inside {
         true => Ok(()),
+        // From one client to another, past the inside: a Call-ID is what the other one showed.
+        false if hidden_vias.is_none() && !table.is_inside(to.ip()) => {
+            let call_id = topology::hidden_call_id(bytes, via.value, signer);
+            let call_id = call_id.map(|signer| table.keys_of(signer));
+            topology::hide_call_id(table, bytes, message, call_id, edits)
+        }
         false => topology::reveal_response(table, bytes, message, edits),
     };
     let vias = hidden_vias.as_ref().map_or(&[][..], HiddenVias::as_slice);

@@ -1,7 +1,10 @@
 //! Hiding the inside: nothing of it leaves, and everything comes back.
 
 use super::edge::{Edge, Sent, address, response};
-use crate::forward::Outcome;
+use crate::{
+    forward::Outcome,
+    token::{FLOW_TOKEN_MAX, FlowKind, FlowToken},
+};
 
 const BACKEND: &str = "10.0.0.11:5060";
 const PROXY: &str = "10.0.0.12:5060";
@@ -384,6 +387,53 @@ fn who_wrote_a_session_description_is_hidden_and_where_media_go_is_not() {
     let body = sent.text().split_once("\r\n\r\n").unwrap().1.to_owned();
     assert_eq!(body, sdp.replace("10.0.0.77", "203.0.113.10"));
     assert_eq!(sent.header("Content-Length"), body.len().to_string());
+}
+
+/// Two clients whose dialog crossed us twice: each sees its own Call-ID, and none that the inside made.
+#[test]
+fn from_client_to_client_a_hidden_call_id_comes_back_to_who_made_it_alone() {
+    let hidden = edge()
+        .send(PROXY, inside("INVITE", "sip:123@192.0.2.50", "", ""))
+        .header("Call-ID");
+    for (kind, call_id) in [
+        (FlowKind::FromClient, "c1@10.0.0.77"),
+        (FlowKind::ToClient, hidden.as_str()),
+    ] {
+        let mut edge = edge();
+        let token = |kind, client| {
+            let flow = FlowToken {
+                kind,
+                ..FlowToken::new(address(client), address(BACKEND))
+            };
+            let mut text = [0; FLOW_TOKEN_MAX];
+            let len = edge.table.keys.write_flow_token(&flow, &mut text);
+            String::from_utf8(text[..len].to_vec()).unwrap()
+        };
+        let (first, second) = (token(FlowKind::ToClient, CARRIER), token(kind, PHONE));
+        let bye = message(&format!(
+            "BYE sip:alice@198.51.100.7 SIP/2.0
+Via: SIP/2.0/UDP 192.0.2.50;branch=z9hG4bKb1
+Route: <sip:{first}@203.0.113.10;lr>, <sip:{second}@203.0.113.10;lr>
+Max-Forwards: 70
+From: <sip:123@carrier.test>;tag=c
+To: <sip:alice@example.com>;tag=a
+Call-ID: {hidden}
+CSeq: 9 BYE
+Content-Length: 0
+
+"
+        ));
+        let sent = edge
+            .send(CARRIER, bye)
+            .expect(Outcome::RequestToClient)
+            .expect_to(PHONE);
+        assert_eq!(sent.header("Call-ID"), call_id);
+        let back = edge
+            .send(PHONE, response(&sent, "200 OK", "a"))
+            .expect(Outcome::Response)
+            .expect_to(CARRIER);
+        assert_eq!(back.header("Call-ID"), hidden);
+    }
 }
 
 #[test]
