@@ -55,7 +55,12 @@ impl Scenario {
             .map(|(_, value)| value.as_str())
             .collect();
         let path = dir.join(format!("{}{}.xml", self.name, values.concat()));
-        std::fs::write(&path, text).with_context(|| format!("cannot write {path:?}"))?;
+        // Another SIPp may be reading it: it is there as a whole, once.
+        if !path.exists() {
+            let new = path.with_extension("new");
+            std::fs::write(&new, text).with_context(|| format!("cannot write {new:?}"))?;
+            std::fs::rename(&new, &path).with_context(|| format!("cannot write {path:?}"))?;
+        }
         Ok(path)
     }
 }

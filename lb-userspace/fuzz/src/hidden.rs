@@ -176,8 +176,9 @@ impl Sent<'_> {
         let call_id = |bytes| Fields::of(bytes).call_ids.concat();
         let was = call_id(self.datagram.payload);
         // Only what comes from the outside has such a Call-ID by right.
+        let is_strange = self.comes_from_inside() && was.starts_with(b"lbc.");
         let is_revealed = call_id(&self.bytes) != was && (!self.hides || self.comes_from_inside());
-        if !is_revealed {
+        if !is_revealed && !is_strange {
             assert_eq!(call_id(&back.bytes), was, "{back:?}\nto\n{self:?}");
         }
     }
