@@ -85,6 +85,15 @@ impl Default for Options {
 }
 
 impl Options {
+    /// A short run that tries the same inputs every time: what it finds, it finds again.
+    pub fn of_test() -> Self {
+        Self {
+            limit: Limit::Runs(200_000),
+            flags: vec!["-seed=1".to_owned()],
+            ..Self::default()
+        }
+    }
+
     fn parse(arguments: &[String]) -> Result<Self> {
         let mut options = Self::default();
         let mut targets = Vec::new();

@@ -91,7 +91,7 @@ pub fn main(arguments: &[String]) -> Result<()> {
     }
 
     if !options.no_fuzz {
-        fuzz::run(&fuzz::Options::default())?;
+        fuzz::run(&fuzz::Options::of_test())?;
     }
 
     let privilege = privilege();
