@@ -11,7 +11,7 @@ use crate::{
 
 const HELP: &str = "\
 Sets up, builds, checks, and runs all tests: unit and property tests, the simulation of a fleet, the XDP program in
-the kernel, labs with real SIPp in network namespaces, and each fuzz target for 20 seconds.
+the kernel, labs with real SIPp in network namespaces, and each fuzz target with 200,000 inputs.
 
 Usage: cargo xtask test [--no-check] [--no-labs] [--no-fuzz] [-- ARGUMENTS OF THE TESTS]
 
