@@ -12,6 +12,7 @@ mod problem;
 mod secret;
 mod text;
 
+pub(crate) use check::is_unicast;
 pub use client_address::{ClientAddress, ClientFields, ProxyVersion};
 pub use problem::{ConfigError, Problem};
 

@@ -458,7 +458,7 @@ fn unicast(text: &str) -> Option<IpAddr> {
 
 /// Whether a datagram can be sent to and from an address without saying more: no multicast, no wildcard, no IPv4 in
 /// IPv6's clothes, no link-local IPv6 address, which means nothing without a device.
-fn is_unicast(address: IpAddr) -> bool {
+pub fn is_unicast(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => !v4.is_unspecified() && !v4.is_multicast() && !v4.is_broadcast(),
         IpAddr::V6(v6) => {

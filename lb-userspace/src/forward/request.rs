@@ -292,27 +292,29 @@ impl<'a> Request<'a> {
                 began_inside: second.kind != FlowKind::FromClient,
                 ..self.to_client(second.client, first.backend, pinhole)
             },
-            Some(Lead::ToBackend(token)) => self.to_backend(token.backend),
+            Some(Lead::ToBackend(token)) => {
+                let contact = self.hidden_contact().map(|(contact, _)| contact);
+                self.to_backend(token.backend, contact)
+            }
             Some(Lead::Outside) => return self.way_out(routes),
             None if self.is_ping(routes) => return Err(Refusal::OPTIONS),
             None if self.table.is_inside(self.source.ip()) => return self.way_out(routes),
             None => match self.hidden_contact() {
                 // Its MAC says that a backend gave it to somebody outside.
-                Some(token) => self.to_backend(token.address),
+                Some((contact, token)) => self.to_backend(token.address, Some(contact)),
                 None => return Ok(Way::ToPool),
             },
         }))
     }
 
     /// The backend whose Contact the Request-URI was before the outside got to see it.
-    fn hidden_contact(&self) -> Option<ContactToken> {
+    fn hidden_contact(&self) -> Option<(OwnContact, ContactToken)> {
         let contact = OwnContact::find(self.table, self.bytes, self.uri, ContactOf::Backend)?;
-        contact.read(self.table, self.bytes)
+        let token = contact.read(self.table, self.bytes)?;
+        Some((contact, token))
     }
 
-    fn to_backend(&self, backend: SocketAddr) -> NextHop {
-        let contact = OwnContact::find(self.table, self.bytes, self.uri, ContactOf::Backend)
-            .filter(|contact| contact.read(self.table, self.bytes).is_some());
+    fn to_backend(&self, backend: SocketAddr, contact: Option<OwnContact>) -> NextHop {
         NextHop {
             outcome: Outcome::RequestToBackend,
             to: backend,

@@ -9,6 +9,7 @@ use super::{
     Answer, DEFAULT_NEGATIVE_TTL_S, FAILED_TTL_S, Found, MAX_NAME_LEN, MAX_NEGATIVE_TTL_S,
     OwnedQuestion, Target, Targets,
 };
+use crate::config::is_unicast;
 
 /// NAPTR records that are tried.
 const MAX_NAPTR: usize = 8;
@@ -230,7 +231,7 @@ impl<D: Dns> Search<'_, D> {
     /// Addresses that a datagram can be sent to, in an order of their own.
     fn addresses(&mut self, reply: Reply<IpAddr>) -> Result<Vec<IpAddr>, Step> {
         let mut addresses = self.records(reply)?;
-        addresses.retain(|address| is_unicast(address) && address.is_ipv6() == self.ipv6);
+        addresses.retain(|address| is_unicast(*address) && address.is_ipv6() == self.ipv6);
         addresses.sort_unstable();
         addresses.dedup();
         addresses.truncate(MAX_ADDRESSES);
@@ -269,19 +270,6 @@ fn targets_of(srv: &Srv, addresses: &[IpAddr]) -> impl Iterator<Item = Target> {
 
 fn is_root(name: &str) -> bool {
     matches!(name, "" | ".")
-}
-
-/// False for what no single host can have, and for IPv6 addresses that mean an interface or an IPv4 address.
-fn is_unicast(address: &IpAddr) -> bool {
-    match address {
-        IpAddr::V4(ip) => !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast(),
-        IpAddr::V6(ip) => {
-            !ip.is_unspecified()
-                && !ip.is_multicast()
-                && !ip.is_unicast_link_local()
-                && ip.to_ipv4_mapped().is_none()
-        }
-    }
 }
 
 #[cfg(test)]
