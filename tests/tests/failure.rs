@@ -31,20 +31,13 @@ fn a_killed_process_leaves_no_black_hole_and_a_restarted_one_goes_on() {
     let mut siplb = Siplb::start(&lab, &Options::new(DataPath::Native)).expect("siplb");
     let mut servers: Vec<Sipp> = (0..3)
         .map(|number| {
-            let plan = Plan::server(Scenario::new("uas_bye"), lab.server(Family::V4, number));
+            let plan = Plan::server(lasting("uas_fleet"), lab.server(Family::V4, number));
             Sipp::start(&lab, &lab.servers, &format!("server{number}"), &plan).expect("a server")
         })
         .collect();
     let local = (lab.client_address(Family::V4), 5061).into();
-    let mut plan = Plan::caller(
-        Scenario::new("uac_bye"),
-        local,
-        lab.vip(Family::V4),
-        2000,
-        200,
-    );
-    // Calls that are in progress when it dies, and end when it is back.
-    plan.pause_ms = 1000;
+    let scenario = lasting("uac_fleet").with("ENDS", "caller");
+    let plan = Plan::caller(scenario, local, lab.vip(Family::V4), 2000, 200);
     let mut caller = Sipp::start(&lab, &lab.client, "caller", &plan).expect("a caller");
     let under_load = |calls: u64| {
         until("calls to be in progress", TIMEOUT, || {
@@ -80,6 +73,14 @@ fn a_killed_process_leaves_no_black_hole_and_a_restarted_one_goes_on() {
     });
     assert!(totals.expect("frames").counter("rx_af_xdp") > 0);
     siplb.stop().expect("an ordinary end");
+}
+
+/// Calls that are in progress when siplb dies, and end when it is back. Both ends answer again when an answer was lost,
+/// as RFC 3261 17.2 wants it: a BYE comes again for the one that was on its way back when siplb was killed.
+fn lasting(scenario: &str) -> Scenario {
+    Scenario::new(scenario)
+        .with("SHORTEST", 2000)
+        .with("LONGEST", 4000)
 }
 
 /// Sends datagrams to the VIP until the edge's kernel says that nobody listens there: then it has them.
