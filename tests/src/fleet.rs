@@ -8,19 +8,19 @@
 //!                                                          servers --------------------------------'
 //! ```
 //!
-//! Every edge has a BIRD, which announces the VIP when it is on `lo`, and a siplb. What the servers send to the VIP
-//! goes by the core as well, so it meets any edge, as what callers send does. The edges are bridged to the core: a wire
-//! that is pulled out at the edge is nothing that the core would notice by itself.
+//! Every edge has a siplb, which puts the VIP on `lo` while it can serve, and a BIRD, which announces it while it is
+//! there. What the servers send to the VIP goes by the core as well, so it meets any edge, as what callers send does.
+//! The edges are bridged to the core: a wire that is pulled out at the edge is nothing that the core would notice by
+//! itself.
 
 use std::{
     collections::BTreeSet,
     net::IpAddr,
     process::Command,
-    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
     bird::{Bird, Configuration},
@@ -34,6 +34,10 @@ use crate::{
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 /// How long the router may take to learn of a change: the hold time and then some.
 const ROUTE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long an edge that leaves goes on with what still comes.
+const GRACE: Duration = Duration::from_secs(2);
+/// How much longer than its grace period one may take to end.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the router is asked though the kernel has told of no change.
 const LOOK_ANYWAY: Duration = Duration::from_millis(250);
 
@@ -66,7 +70,7 @@ struct Edge {
 impl Fleet {
     /// Raises a lab in which so many edges serve and announce the VIP.
     ///
-    /// The node's name in the options is replaced by `edge1` and so on.
+    /// The node's name in the options is replaced by `edge1` and so on, and the configuration gets an `announce`.
     ///
     /// # Errors
     ///
@@ -79,13 +83,16 @@ impl Fleet {
         let router_configuration = Configuration::shipped("bird-router.conf")?;
         let mut watch = Command::new("ip");
         watch.args(["-o", "monitor", "route"]);
+        let mut options = options.clone();
+        let grace = GRACE.as_secs();
+        options.rest += &format!("announce: {{ device: lo, grace: {grace}s }}\n");
         let mut fleet = Self {
             edges: Vec::new(),
             router: Bird::start(&lab, &core, "bird-core", &router_configuration)?,
             router_configuration,
             changes: lab.spawn(&core, "route-changes", watch)?,
             more: Vec::new(),
-            options: options.clone(),
+            options,
             callers,
             core,
             lab,
@@ -156,29 +163,23 @@ impl Fleet {
         Ok(edge)
     }
 
-    /// Starts what does not run on an edge, as at boot, and announces the VIP when it serves.
+    /// Starts what does not run on an edge, as at boot. The VIP is announced when siplb can serve.
     ///
     /// # Errors
     ///
     /// When something does not start.
     pub fn start(&mut self, edge: usize) -> Result<()> {
-        let up = self.edges[edge].is_up();
-        if !up {
-            // After a crash it is still there.
-            self.set_vip(edge, false)?;
-        }
         self.plug(edge, true)?;
         self.start_bird(edge)?;
-        self.start_siplb(edge)?;
-        self.set_vip(edge, true)
+        self.start_siplb(edge)
     }
 
-    /// Starts the siplb of an edge if it does not run. Nothing is announced by that.
+    /// Starts the siplb of an edge if it does not run.
     ///
     /// # Errors
     ///
     /// When it does not start.
-    pub fn start_siplb(&mut self, edge: usize) -> Result<()> {
+    fn start_siplb(&mut self, edge: usize) -> Result<()> {
         let options = Options {
             node: node(edge),
             ..self.options.clone()
@@ -204,7 +205,7 @@ impl Fleet {
     /// # Errors
     ///
     /// When it does not start.
-    pub fn start_bird(&mut self, edge: usize) -> Result<()> {
+    fn start_bird(&mut self, edge: usize) -> Result<()> {
         if self.edges[edge].bird.is_none() {
             let configuration = Configuration::shipped("bird-edge.conf")?
                 .define("OWN_V4", outside(edge, Family::V4))?
@@ -216,46 +217,27 @@ impl Fleet {
         Ok(())
     }
 
-    /// Announces the VIP from an edge, or withdraws it: what is said to BGP is whether it is on `lo`.
-    ///
-    /// # Errors
-    ///
-    /// When the address cannot be set.
-    pub fn set_vip(&self, edge: usize, announced: bool) -> Result<()> {
-        let host = self.host(edge);
-        for family in FAMILIES {
-            let vip = self.vip(family);
-            let there = host.ip(&format!("-o address show dev lo to {vip}"))?;
-            match (announced, !there.trim().is_empty()) {
-                (true, false) => host.addresses("lo", &[vip])?,
-                (false, true) => {
-                    host.ip(&format!("address del {vip} dev lo"))?;
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// An edge leaves in the ordinary way: it withdraws the VIP, forwards what still comes for the grace period, and
-    /// stops.
+    /// An edge leaves in the ordinary way, by `siplb leave`: it withdraws the VIP, forwards what still comes for the
+    /// grace period, and ends.
     ///
     /// Returns how long the router went on sending.
     ///
     /// # Errors
     ///
-    /// When the router does not learn of it, or siplb does not stop with books that are right.
-    pub fn leave(&mut self, edge: usize, grace: Duration) -> Result<Duration> {
-        let before = self.next_hops(Family::V4)?;
+    /// When the router does not learn of it, or siplb does not end with status 0 and books that are right.
+    pub fn leave(&mut self, edge: usize) -> Result<Duration> {
+        let mut rest = self.next_hops(Family::V4)?;
+        rest.remove(&edge);
         let begin = Instant::now();
-        self.set_vip(edge, false)?;
-        let rest: Vec<usize> = before.into_iter().filter(|other| *other != edge).collect();
-        self.await_next_hops(&rest)?;
+        let name = format!("leave-{}", node(edge));
+        let command = self.siplb(edge).client().command(&["leave"])?;
+        let mut leaving = self.lab.spawn(self.host(edge), &name, command)?;
+        self.await_next_hops(&Vec::from_iter(rest))?;
         let taken = begin.elapsed();
-        // This is the grace period, which is for calls that nobody announces.
-        thread::sleep(grace.saturating_sub(taken));
+        let status = leaving.wait(GRACE + END_TIMEOUT)?;
+        ensure!(status.success(), "{status}: {}", leaving.output());
         let siplb = self.edges[edge].siplb.as_mut().context("no siplb")?;
-        siplb.stop()?;
+        siplb.await_end(END_TIMEOUT)?;
         Ok(taken)
     }
 
@@ -272,7 +254,7 @@ impl Fleet {
         }
     }
 
-    /// Kills the siplb of an edge (SIGKILL) and nothing else.
+    /// Kills the siplb of an edge (SIGKILL) and nothing else. The kernel takes the VIP off within three seconds.
     pub fn kill_siplb(&mut self, edge: usize) {
         if let Some(siplb) = &mut self.edges[edge].siplb {
             siplb.process().kill();
@@ -316,7 +298,7 @@ impl Fleet {
         .collect()
     }
 
-    /// Waits until the router sends to exactly these edges, for both families.
+    /// Waits until the router sends to exactly these edges, for each family that there is a listener of.
     ///
     /// # Errors
     ///
@@ -331,7 +313,8 @@ impl Fleet {
                 return None;
             }
             (seen, looked) = (changes, Instant::now());
-            let all = FAMILIES
+            let families = &self.options.families;
+            let all = families
                 .iter()
                 .all(|family| self.next_hops(*family).is_ok_and(|hops| hops == wanted));
             all.then_some(())
@@ -407,9 +390,6 @@ impl Fleet {
                 "route add default via {}",
                 pick(family, [192, 0, 2, 1], 2, 1)
             ))?;
-            // The kernel still takes what comes for the VIP when it is withdrawn: siplb's socket, for what its XDP
-            // program leaves to the kernel, needs it in the grace period. This is no address, so BIRD does not see it.
-            host.ip(&format!("route add local {} dev lo", self.vip(family)))?;
         }
         Ok(())
     }
@@ -421,13 +401,6 @@ impl Fleet {
             far.ip(&format!("link set {} {state}", node(edge)))?;
         }
         Ok(())
-    }
-}
-
-impl Edge {
-    fn is_up(&mut self) -> bool {
-        let siplb = self.siplb.as_mut();
-        self.bird.is_some() && siplb.is_some_and(|siplb| siplb.process().is_running())
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     io::Write as _,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, ExitStatus},
     time::{Duration, Instant},
 };
 
@@ -387,6 +387,26 @@ impl Siplb {
             },
         )?;
         let status = self.process.stop()?;
+        self.check_end(status)
+    }
+
+    /// Waits until it ends by itself, and looks at its books as [`Self::stop`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::stop`].
+    pub fn await_end(&mut self, timeout: Duration) -> Result<()> {
+        let status = self.process.wait(timeout)?;
+        self.check_end(status)?;
+        let totals = Totals::of(&self.statistics()?);
+        ensure!(
+            totals.received() == totals.decided() && totals.frames().0 == totals.frames().1,
+            "datagrams or frames are lost: {totals:#?}"
+        );
+        Ok(())
+    }
+
+    fn check_end(&self, status: ExitStatus) -> Result<()> {
         ensure!(
             status.success(),
             "siplb: {status}\n{}",
@@ -420,17 +440,24 @@ pub struct Client {
 }
 
 impl Client {
+    /// The command with this node's control socket, not run yet.
+    ///
+    /// # Errors
+    ///
+    /// When there is no binary.
+    pub fn command(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = Command::new(binary()?);
+        command.args(arguments).arg("--socket").arg(&self.control);
+        Ok(command)
+    }
+
     /// Runs it with this node's control socket.
     ///
     /// # Errors
     ///
     /// When it cannot be started, or does not end with status 0; the message has what it printed.
     pub fn cli(&self, arguments: &[&str]) -> Result<String> {
-        let output = Command::new(binary()?)
-            .args(arguments)
-            .arg("--socket")
-            .arg(&self.control)
-            .output()?;
+        let output = self.command(arguments)?.output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let errors = String::from_utf8_lossy(&output.stderr);
         ensure!(

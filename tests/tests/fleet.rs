@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::Signal;
 use siplb_lab::{
     Family, alone,
     baresip::{Account, Baresip},
@@ -26,11 +27,11 @@ const LENGTHS: [u32; 2] = [5000, 20_000];
 const SECONDS: u32 = 60;
 /// New calls a second in the long test, of each of the two callers.
 const RATE: u32 = 150;
-/// How long a node forwards what still comes after it has withdrawn the VIP.
-const GRACE: Duration = Duration::from_secs(2);
 /// From the loss of a node's power until the router sends nothing there any more: BFD takes three tenths of a second,
 /// the rest is for a busy machine.
 const WITHDRAWN: Duration = Duration::from_millis(1000);
+/// The same from the end of siplb alone: the VIP is on `lo` for three seconds at a time.
+const EXPIRED: Duration = Duration::from_secs(4);
 const CALL: Duration = Duration::from_secs(20);
 
 #[test]
@@ -80,9 +81,11 @@ fn calls_reach_the_servers_through_every_edge() {
 enum Event {
     /// siplb and BIRD are killed.
     Crash(usize),
+    /// siplb alone is killed, and BIRD lives on.
+    Die(usize),
     /// No power.
     PowerOff(usize),
-    /// It withdraws, and stops after the grace period.
+    /// It withdraws, and ends after the grace period.
     Leave(usize),
     /// Everything on it is started, as at boot.
     Start(usize),
@@ -91,7 +94,7 @@ enum Event {
 }
 
 /// At which second of the calls, and which edges serve then.
-const EVENTS: [(u64, Event, &[usize]); 11] = [
+const EVENTS: [(u64, Event, &[usize]); 13] = [
     (6, Event::Crash(1), &[0, 2]),
     (11, Event::Start(1), &[0, 1, 2]),
     (16, Event::Leave(2), &[0, 1]),
@@ -99,10 +102,12 @@ const EVENTS: [(u64, Event, &[usize]); 11] = [
     (26, Event::PowerOff(0), &[1, 2]),
     (31, Event::Start(0), &[0, 1, 2]),
     (36, Event::Add, &[0, 1, 2, 3]),
-    (41, Event::PowerOff(1), &[0, 2, 3]),
-    (44, Event::Crash(2), &[0, 3]),
-    (49, Event::Start(1), &[0, 1, 3]),
-    (54, Event::Leave(3), &[0, 1]),
+    (40, Event::Die(3), &[0, 1, 2]),
+    (45, Event::PowerOff(1), &[0, 2]),
+    (47, Event::Crash(2), &[0]),
+    (50, Event::Start(1), &[0, 1]),
+    (53, Event::Start(3), &[0, 1, 3]),
+    (57, Event::Leave(0), &[1, 3]),
 ];
 
 /// Does it to the edge; how long the router took to learn of it.
@@ -110,10 +115,11 @@ fn happen(fleet: &mut Fleet, event: Event, serving: &[usize]) -> Duration {
     let begin = Instant::now();
     match event {
         Event::Crash(edge) => fleet.crash(edge),
+        Event::Die(edge) => fleet.kill_siplb(edge),
         Event::PowerOff(edge) => fleet.power_off(edge).expect("no power"),
         Event::Start(edge) => fleet.start(edge).expect("an edge"),
         Event::Add => assert_eq!(fleet.add().expect("an edge"), fleet.count() - 1),
-        Event::Leave(edge) => return fleet.leave(edge, GRACE).expect("an ordinary end"),
+        Event::Leave(edge) => return fleet.leave(edge).expect("an ordinary end"),
     }
     fleet.await_next_hops(serving).expect("next hops");
     begin.elapsed()
@@ -148,10 +154,13 @@ fn a_minute_in_the_life_of_a_fleet() {
         let due = start + Duration::from_secs(second);
         thread::sleep(due.saturating_duration_since(Instant::now()));
         let taken = happen(&mut fleet, event, serving);
-        report += &format!("{second:>3} s {event:?}: {taken:.0?}\n");
-        if !matches!(event, Event::Start(_) | Event::Add) {
-            assert!(taken < WITHDRAWN, "{report}{}", fleet.route_changes());
-        }
+        report += &format!("{second:>3} s {event:?}: {taken:.2?}\n");
+        let limit = match event {
+            Event::Start(_) | Event::Add => continue,
+            Event::Die(_) => EXPIRED,
+            Event::Crash(_) | Event::PowerOff(_) | Event::Leave(_) => WITHDRAWN,
+        };
+        assert!(taken < limit, "{report}{}", fleet.route_changes());
     }
     let books = callers
         .each_mut()
@@ -172,6 +181,50 @@ fn a_minute_in_the_life_of_a_fleet() {
     // One that is created for a request other than an INVITE is a call that is on the wrong server.
     let outcome = (served.created, served.successful, served.failed);
     assert_eq!(outcome, (2 * wanted, 2 * wanted, 0), "{errors}");
+    fleet.stop().expect("an ordinary end");
+}
+
+/// The node whose only server is silent takes itself out, and comes back with the server.
+#[test]
+fn a_node_without_a_server_withdraws() {
+    if !can_run_with(&["bird"]) {
+        return;
+    }
+    let _alone = alone();
+    let (fall, interval) = (2, Duration::from_secs(1));
+    let options = Options {
+        families: vec![Family::V4],
+        weights: vec![1],
+        pool: format!(
+            "health: {{ interval: 1s, timeout: 1s, fall: {fall}, rise: 1, slow_start: 0s }}"
+        ),
+        ..Options::new(DataPath::Native)
+    };
+    let mut fleet = Fleet::raise(0, &options).expect("a fleet");
+    let scenario = with_lengths(Scenario::new("uas_fleet"), [100, 1000]);
+    let plan = Plan::server(scenario, fleet.lab.server(Family::V4, 0));
+    let mut server = Sipp::start(&fleet.lab, &fleet.lab.servers, "server", &plan).expect("one");
+    fleet.add().expect("an edge");
+    fleet.await_next_hops(&[0]).expect("an edge");
+
+    // It says nothing: a process that is gone would be known by ICMP at once.
+    server.process().signal(Signal::STOP);
+    let stopped = Instant::now();
+    fleet.await_next_hops(&[]).expect("no edge");
+    let taken = stopped.elapsed();
+    println!("withdrawn after {taken:.2?}");
+    assert!(
+        taken <= fall * interval + Duration::from_secs(1),
+        "{taken:?}"
+    );
+    let status = fleet.siplb(0).status().expect("a status");
+    let reason = status.announce.and_then(|announce| announce.reason);
+    let words = "pool switches-v4 has no backend that takes calls";
+    assert_eq!(reason.as_deref(), Some(words));
+
+    server.process().signal(Signal::CONT);
+    fleet.await_next_hops(&[0]).expect("the edge again");
+    println!("back after {:.2?}", stopped.elapsed() - taken);
     fleet.stop().expect("an ordinary end");
 }
 
@@ -225,16 +278,17 @@ fn a_phone_behind_a_nat_stays_reachable() {
     let [second, third] = [1, 2].map(|step| (first + step) % 3);
     calls_from_the_platform(&fleet, "before", &mut alice);
 
-    let steps: [(&str, Event, &[usize]); 5] = [
+    let steps: [(&str, Event, &[usize]); 6] = [
         ("crash", Event::Crash(first), &[second, third]),
         ("leave", Event::Leave(second), &[third]),
         ("start", Event::Start(first), &[first, third]),
         ("power", Event::PowerOff(third), &[first]),
         ("start2", Event::Start(second), &[first, second]),
+        ("die", Event::Die(first), &[second]),
     ];
     for (name, event, serving) in steps {
         let taken = happen(&mut fleet, event, serving);
-        println!("{event:?}: {taken:.0?}");
+        println!("{event:?}: {taken:.2?}");
         calls_from_the_platform(&fleet, name, &mut alice);
     }
     let again = alice.has_told("REGISTER_OK").expect("a phone");

@@ -11,7 +11,7 @@ mod network;
 
 use std::{
     net::IpAddr,
-    path::PathBuf,
+    path::Path,
     process::{Command, Stdio},
     sync::{
         Arc, Condvar, Mutex, MutexGuard,
@@ -254,7 +254,8 @@ impl Looker {
     fn announce(&mut self) {
         self.renewed = None;
         self.renew();
-        self.call_hook("announce", "");
+        // A hook may take longer than the addresses last.
+        self.call_hook("announce", "", Self::renew);
         log::info!("announced: {}", self.list());
         self.note(true, None);
     }
@@ -263,7 +264,7 @@ impl Looker {
         if let Some(addresses) = &mut self.addresses {
             addresses.withdraw();
         }
-        self.call_hook("withdraw", reason);
+        self.call_hook("withdraw", reason, |_| ());
         log::warn!("withdrawn: {}: {reason}", self.list());
         self.note(false, Some(reason.to_owned()));
     }
@@ -291,18 +292,27 @@ impl Looker {
         vips.collect::<Vec<_>>().join(", ")
     }
 
-    /// Runs `announce.hook` and waits for it. What goes wrong is logged: the next change calls it again.
-    fn call_hook(&self, what: &str, reason: &str) {
-        let Some(hook) = &self.config.hook else {
+    /// Runs `announce.hook` and waits for it, and does something `meanwhile`. What goes wrong is logged: the next change
+    /// calls it again.
+    fn call_hook(&mut self, what: &str, reason: &str, mut meanwhile: impl FnMut(&mut Self)) {
+        let Some(hook) = self.config.hook.clone() else {
             return;
         };
-        if let Err(error) = run_hook(hook, what, reason, &self.node, &self.list()) {
+        let (node, vips) = (self.node.clone(), self.list());
+        if let Err(error) = run_hook(&hook, what, reason, &node, &vips, || meanwhile(self)) {
             log::error!("announce.hook {} {what}: {error:#}", hook.display());
         }
     }
 }
 
-fn run_hook(hook: &PathBuf, what: &str, reason: &str, node: &str, vips: &str) -> Result<()> {
+fn run_hook(
+    hook: &Path,
+    what: &str,
+    reason: &str,
+    node: &str,
+    vips: &str,
+    mut meanwhile: impl FnMut(),
+) -> Result<()> {
     let mut child = Command::new(hook)
         .arg(what)
         .env("SIPLB_NODE", node)
@@ -321,7 +331,10 @@ fn run_hook(hook: &PathBuf, what: &str, reason: &str, node: &str, vips: &str) ->
                 child.wait()?;
                 anyhow::bail!("killed after {} s", HOOK_TIMEOUT.as_secs());
             }
-            None => std::thread::sleep(Duration::from_millis(10)),
+            None => {
+                meanwhile();
+                std::thread::sleep(Duration::from_millis(10));
+            }
         }
     }
 }
@@ -356,15 +369,26 @@ mod tests {
         std::fs::write(&hook, script).unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(&hook, mode).unwrap();
-        run_hook(&hook, "announce", "", "edge-1", "203.0.113.10").unwrap();
-        let refused = run_hook(&hook, "withdraw", "it leaves", "edge-1", "203.0.113.10");
+        let run = |what, reason| run_hook(&hook, what, reason, "edge-1", "203.0.113.10", || ());
+        run("announce", "").unwrap();
+        let refused = run("withdraw", "it leaves");
         assert_eq!(refused.unwrap_err().to_string(), "exit status: 1");
         let said = std::fs::read_to_string(said).unwrap();
         assert_eq!(
             said,
             "announce edge-1 203.0.113.10 \nwithdraw edge-1 203.0.113.10 it leaves\n"
         );
-        assert!(run_hook(&dir.join("none"), "announce", "", "", "").is_err());
+        assert!(run_hook(&dir.join("none"), "announce", "", "", "", || ()).is_err());
+
+        // It ends when it is told: that something was done meanwhile.
+        let go_on = dir.join("go-on");
+        let script = format!(
+            "#!/bin/sh\nwhile [ ! -e {} ]; do :; done\n",
+            go_on.display()
+        );
+        std::fs::write(&hook, script).unwrap();
+        let touch = || drop(std::fs::write(&go_on, ""));
+        run_hook(&hook, "announce", "", "", "", touch).unwrap();
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

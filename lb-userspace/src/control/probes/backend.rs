@@ -170,7 +170,7 @@ impl Backend {
             report(self.resolve(ProbeResult::TimedOut));
         }
         if self.enabled && self.under_way.is_none() && self.due_ns <= now_ns {
-            let pause_ns = self.jitter.around(self.target.health.interval);
+            let pause_ns = self.jitter.within(self.target.health.interval);
             self.due_ns = now_ns.saturating_add(pause_ns);
             *sequence += 1;
             report(self.send(environment, *sequence));
@@ -317,12 +317,13 @@ impl Jitter {
         mixed ^ mixed >> 31
     }
 
-    /// Nanoseconds between nine and eleven tenths of the interval.
-    fn around(&mut self, interval: Duration) -> u64 {
+    /// Nanoseconds between 85 and 95 hundredths of the interval, never more than it: a backend is known to be dead
+    /// within `fall` times the interval, and the timeout of the last probe.
+    fn within(&mut self, interval: Duration) -> u64 {
         let interval_ns = nanoseconds(interval);
-        let tenth_ns = interval_ns / 10;
-        let shortest_ns = interval_ns - tenth_ns;
-        shortest_ns.saturating_add(self.next() % (2 * tenth_ns + 1))
+        let twentieth_ns = interval_ns / 20;
+        let shortest_ns = interval_ns - 3 * twentieth_ns;
+        shortest_ns.saturating_add(self.next() % (2 * twentieth_ns + 1))
     }
 }
 
@@ -335,29 +336,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn probes_are_an_interval_apart_more_or_less_a_tenth() {
+    fn probes_are_a_little_less_than_an_interval_apart() {
         let mut jitter = Jitter::new(BackendIndex(1), 1);
         let times: Vec<_> = (0..10_000)
-            .map(|_| jitter.around(Duration::from_secs(10)))
+            .map(|_| jitter.within(Duration::from_secs(10)))
             .collect();
         let seconds = |ns: u64| ns as f64 / 1e9;
-        assert!(times.iter().all(|ns| (9.0..=11.0).contains(&seconds(*ns))));
-        assert!(seconds(*times.iter().min().unwrap()) < 9.1);
-        assert!(seconds(*times.iter().max().unwrap()) > 10.9);
+        assert!(times.iter().all(|ns| (8.5..=9.5).contains(&seconds(*ns))));
+        assert!(seconds(*times.iter().min().unwrap()) < 8.6);
+        assert!(seconds(*times.iter().max().unwrap()) > 9.4);
         let mean = seconds(times.iter().sum::<u64>()) / times.len() as f64;
-        assert!((9.95..10.05).contains(&mean), "{mean}");
+        assert!((8.95..9.05).contains(&mean), "{mean}");
     }
 
     #[test]
     fn backends_that_start_together_do_not_stay_together() {
-        let next = |index| Jitter::new(BackendIndex(index), 1).around(Duration::from_secs(1));
+        let next = |index| Jitter::new(BackendIndex(index), 1).within(Duration::from_secs(1));
         assert_ne!(next(0), next(1));
     }
 
     #[test]
     fn the_shortest_interval_has_no_room_for_jitter() {
         let mut jitter = Jitter::new(BackendIndex(0), 0);
-        assert_eq!(jitter.around(Duration::ZERO), 0);
-        assert_eq!(jitter.around(Duration::from_nanos(5)), 5);
+        assert_eq!(jitter.within(Duration::ZERO), 0);
+        assert_eq!(jitter.within(Duration::from_nanos(5)), 5);
     }
 }
