@@ -24,6 +24,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
     bird::{Bird, Configuration},
+    exabgp,
     host::Host,
     lab::{Family, Lab, Shape, pick},
     process::Process,
@@ -65,6 +66,8 @@ pub struct Fleet {
 struct Edge {
     siplb: Option<Siplb>,
     bird: Option<Bird>,
+    /// In BIRD's place.
+    exabgp: Option<Process>,
 }
 
 impl Fleet {
@@ -206,7 +209,8 @@ impl Fleet {
     ///
     /// When it does not start.
     fn start_bird(&mut self, edge: usize) -> Result<()> {
-        if self.edges[edge].bird.is_none() {
+        let Edge { bird, exabgp, .. } = &self.edges[edge];
+        if bird.is_none() && exabgp.is_none() {
             let configuration = Configuration::shipped("bird-edge.conf")?
                 .define("OWN_V4", outside(edge, Family::V4))?
                 .define("OWN_V6", outside(edge, Family::V6))?;
@@ -214,6 +218,25 @@ impl Fleet {
             let bird = Bird::start(&self.lab, self.host(edge), &name, &configuration)?;
             self.edges[edge].bird = Some(bird);
         }
+        Ok(())
+    }
+
+    /// Puts ExaBGP in the place of the first edge's BIRD; the router has lost that edge in between when this returns.
+    ///
+    /// # Errors
+    ///
+    /// When it does not start, or the router does not notice that BIRD is gone.
+    pub fn use_exabgp(&mut self) -> Result<()> {
+        const FIRST: usize = 0;
+        if let Some(mut bird) = self.edges[FIRST].bird.take() {
+            bird.process().kill();
+        }
+        let mut rest = self.next_hops(Family::V4)?;
+        rest.remove(&FIRST);
+        self.await_next_hops(&Vec::from_iter(rest))?;
+        let node = self.siplb(FIRST).client();
+        let exabgp = exabgp::start(&self.lab, self.host(FIRST), "exabgp-edge1", &node)?;
+        self.edges[FIRST].exabgp = Some(exabgp);
         Ok(())
     }
 

@@ -28,6 +28,7 @@ pub mod baresip;
 pub mod bird;
 pub mod capture;
 pub mod dns;
+pub mod exabgp;
 pub mod fleet;
 pub mod frame;
 pub mod home;

@@ -130,6 +130,8 @@ const LABS: &[Need] = &[
         "dnsmasq",
     ),
     Need::program("bird", "routers of the labs", "bird2", "bird"),
+    Need::program("exabgp", "announces in a lab", "exabgp", "exabgp"),
+    Need::program("vtysh", "reads the file for FRR", "frr", "frr"),
     Need::program("tshark", "reads what was sent", "tshark", "wireshark-cli"),
     Need::program("tcpdump", "records what was sent", "tcpdump", "tcpdump"),
     Need::program(
