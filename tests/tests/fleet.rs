@@ -14,6 +14,7 @@ use siplb_lab::{
     can_run_with,
     fleet::Fleet,
     kamailio::{self, Kamailio, PathUse},
+    message::{Peer, request, respond},
     siplb::{DataPath, Options, Totals},
     sipp::{Plan, Scenario, Sipp, Statistics},
     until,
@@ -245,6 +246,61 @@ fn exabgp_says_what_the_node_says() {
     let begin = Instant::now();
     fleet.await_next_hops(&[]).expect("withdrawn");
     println!("{:?} after it was killed", begin.elapsed());
+}
+
+/// The way to the callers is narrower than the wires of the edges. ICMP errors would tell only one node of it, if any:
+/// routers send them to the VIP. Over IPv4 routers may cut what we send; over IPv6, where they may not, the edges' routes
+/// say how much fits. Fragments of one datagram all meet the same edge.
+#[test]
+fn large_messages_pass_a_narrow_path() {
+    if !can_run_with(&["bird"]) {
+        return;
+    }
+    let _alone = alone();
+    let options = Options {
+        weights: vec![1],
+        ..Options::new(DataPath::Native)
+    };
+    let mut fleet = Fleet::raise(3, &options).expect("a fleet");
+    let narrow = "link set {} mtu 1280";
+    fleet
+        .callers
+        .ip(&narrow.replace("{}", "eth0"))
+        .expect("MTU");
+    fleet
+        .core
+        .ip(&narrow.replace("{}", "callers"))
+        .expect("MTU");
+    for edge in 0..fleet.count() {
+        let router = "2001:db8:2::1";
+        let route = format!("-6 route change default via {router} mtu 1280");
+        fleet.host(edge).ip(&route).expect("a route");
+    }
+    for family in FAMILIES {
+        let vip = fleet.lab.vip(family);
+        let server = fleet.lab.server(family, 0);
+        let server = Peer::bind(&fleet.lab.servers, server).expect("a server");
+        for port in 0..12u16 {
+            let from = (fleet.callers_address(family), 5061 + port).into();
+            let caller = Peer::bind(&fleet.callers, from).expect("a caller");
+            let call_id = format!("narrow-{family:?}-{port}");
+            // Each fills a packet of the edges, or takes some.
+            let length = [1250, 1400, 4000][usize::from(port % 3)];
+            let sent = request("INVITE", from, vip, &call_id, "", &"x".repeat(length));
+            caller.send(&sent, vip).expect("sent");
+            let (invite, _) = server.expect(CALL).expect(&call_id);
+            assert!(invite.ends_with(&"x".repeat(length)), "{invite}");
+            let status = format!("200 OK\r\nSubject: {}", "y".repeat(length - 500));
+            server.send(respond(&invite, &status), vip).expect("sent");
+            let (response, _) = caller.expect(CALL).expect(&call_id);
+            assert!(response.contains(&"y".repeat(length - 500)), "{response}");
+        }
+    }
+    // Responses of the calls over IPv6 that are beyond 1,280 bytes and came in whole. Over IPv4 the router cuts.
+    let edges = 0..fleet.count();
+    let cut = edges.map(|edge| totals(&fleet, edge).counter("larger_than_mtu"));
+    assert_eq!(cut.sum::<u64>(), 4);
+    fleet.stop().expect("an ordinary end");
 }
 
 /// The router at home forgets silent flows after seconds: that the phone is reached means that its keepalives are
