@@ -291,15 +291,21 @@ fn large_messages_pass_a_narrow_path() {
             let (invite, _) = server.expect(CALL).expect(&call_id);
             assert!(invite.ends_with(&"x".repeat(length)), "{invite}");
             let status = format!("200 OK\r\nSubject: {}", "y".repeat(length - 500));
-            server.send(respond(&invite, &status), vip).expect("sent");
-            let (response, _) = caller.expect(CALL).expect(&call_id);
-            assert!(response.contains(&"y".repeat(length - 500)), "{response}");
+            let response = respond(&invite, &status);
+            // More than once, as servers do: a busy node takes a moment to learn of the route.
+            let received = until(&call_id, CALL, || {
+                server.send(&response, vip).expect("sent");
+                caller.receive(Duration::from_millis(500)).expect("a peer")
+            });
+            let (received, _) = received.expect("the response");
+            let received = String::from_utf8_lossy(&received).into_owned();
+            assert!(received.contains(&"y".repeat(length - 500)), "{received}");
         }
     }
     // Responses of the calls over IPv6 that are beyond 1,280 bytes and came in whole. Over IPv4 the router cuts.
     let edges = 0..fleet.count();
     let cut = edges.map(|edge| totals(&fleet, edge).counter("larger_than_mtu"));
-    assert_eq!(cut.sum::<u64>(), 4);
+    assert!(cut.sum::<u64>() >= 4);
     fleet.stop().expect("an ordinary end");
 }
 
