@@ -8,4 +8,5 @@
 
 pub mod checksum;
 pub mod decode;
+pub mod wire;
 pub mod xdp;

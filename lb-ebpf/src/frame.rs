@@ -1,9 +1,9 @@
 //! The frame of an XDP context as the decoder reads it.
 
-use core::arch::asm;
-
 use aya_ebpf::programs::XdpContext;
 use lb_common::decode::Bytes;
+
+use crate::opaque::opaque;
 
 /// The bytes between `data` and `data_end`.
 pub struct Frame {
@@ -44,19 +44,4 @@ impl Bytes for Frame {
     fn len(&self) -> usize {
         self.end - self.start
     }
-}
-
-/// `value`, of which the compiler must not know where it comes from.
-///
-/// The verifier follows packet pointers through additions as they are written here: first the offset, then the length,
-/// then the comparison with the end. An optimiser that knows all three may turn them into arithmetic on the end, which
-/// the verifier refuses.
-#[inline(always)]
-fn opaque(value: usize) -> usize {
-    let same;
-    // SAFETY: moves a register to itself. One instruction there must be: the line table knows no empty ones.
-    unsafe {
-        asm!("{0} = {0}", inout(reg) value => same, options(pure, nomem, nostack, preserves_flags));
-    }
-    same
 }

@@ -9,6 +9,7 @@
 #![feature(asm_experimental_arch)]
 
 mod frame;
+mod opaque;
 
 use aya_ebpf::{
     bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT},

@@ -58,6 +58,8 @@ pub struct Options {
     pub previous_secret: Option<String>,
     /// How it gets its datagrams.
     pub data_path: DataPath,
+    /// More of `datapath`, such as `, cpus: [1]`.
+    pub more_data_path: String,
     /// Listeners: one for each, with a pool of its own.
     pub families: Vec<Family>,
     /// Weight of each backend, which are the lab's first servers. Its name is `sip1`, with more than one family
@@ -69,6 +71,10 @@ pub struct Options {
     pub pool: String,
     /// More of every backend, such as `, cps: 5`.
     pub backend: String,
+    /// Backends of the last pool that take no calls and that nobody is, besides the others.
+    pub idle_backends: usize,
+    /// Rules before those that send each listener's requests to its pool, as they stand in the configuration.
+    pub rules_before: Vec<String>,
     /// More at the end of the configuration.
     pub rest: String,
 }
@@ -81,11 +87,14 @@ impl Options {
             secret: SECRET.into(),
             previous_secret: None,
             data_path,
+            more_data_path: String::new(),
             families: vec![Family::V4, Family::V6],
             weights: vec![1; 3],
             nat: String::new(),
             pool: String::new(),
             backend: String::new(),
+            idle_backends: 0,
+            rules_before: Vec::new(),
             rest: String::new(),
         }
     }
@@ -119,19 +128,20 @@ impl Options {
         );
         let interfaces = lab.interfaces.join(", ");
         let pins = &files.pins;
+        let more = &self.more_data_path;
         // Writing to a string does not fail.
         let _ = match self.data_path {
             DataPath::Native => writeln!(
                 text,
-                "datapath: {{ mode: af-xdp, xdp: native, interfaces: [{interfaces}], pin_path: {pins:?} }}"
+                "datapath: {{ mode: af-xdp, xdp: native, interfaces: [{interfaces}], pin_path: {pins:?}{more} }}"
             ),
             DataPath::Auto => writeln!(
                 text,
-                "datapath: {{ mode: auto, interfaces: [{interfaces}], pin_path: {pins:?} }}"
+                "datapath: {{ mode: auto, interfaces: [{interfaces}], pin_path: {pins:?}{more} }}"
             ),
             DataPath::Socket => writeln!(
                 text,
-                "datapath: {{ mode: socket, workers: {} }}",
+                "datapath: {{ mode: socket, workers: {}{more} }}",
                 lab.queues
             ),
         };
@@ -166,7 +176,17 @@ impl Options {
                 );
             }
         }
+        for number in 0..self.idle_backends {
+            let (third, last) = (1 + number / 250, 1 + number % 250);
+            let _ = writeln!(
+                text,
+                "      - {{ name: idle{number}, address: \"10.1.{third}.{last}:5060\", weight: 0 }}"
+            );
+        }
         text.push_str("routes:\n");
+        for rule in &self.rules_before {
+            let _ = writeln!(text, "  - {rule}");
+        }
         for family in &self.families {
             let name = name_of(*family);
             let _ = writeln!(

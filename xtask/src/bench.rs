@@ -4,6 +4,7 @@ mod criterion;
 mod instructions;
 mod machine;
 mod table;
+mod wire;
 
 use std::{path::PathBuf, process::Command};
 
@@ -22,6 +23,7 @@ messages and megabytes a second on one core, and instructions (callgrind), which
 machine does.
 
 Usage: cargo xtask bench [FILTER] [--counts] [--peers] [--runs N] [--save NAME]
+       cargo xtask bench wire [ARGUMENTS]      what a core forwards in a lab; see `cargo xtask bench wire --help`
 
   FILTER       only benches whose name has this in it: forward, parse/invite, ok-
   --counts     instructions alone: seconds instead of minutes, and the same on a busy machine
@@ -102,6 +104,11 @@ impl Options {
 }
 
 pub fn main(arguments: &[String]) -> Result<()> {
+    if let Some((first, rest)) = arguments.split_first()
+        && first == "wire"
+    {
+        return wire::main(rest);
+    }
     if cmd::wants_help(arguments, HELP) {
         return Ok(());
     }
@@ -124,10 +131,7 @@ pub fn main(arguments: &[String]) -> Result<()> {
     }
     let mut noise = None;
     if !options.counts {
-        let before = Load::of_others_now()?;
-        if before > WORTH_WARNING {
-            warn(before);
-        }
+        warn_if_busy()?;
         let load = Load::start()?;
         for bench in &crates {
             cmd::step(&format!("time: {}", bench.title));
@@ -204,6 +208,15 @@ fn scratch(name: &str) -> Result<PathBuf> {
     }
     std::fs::create_dir_all(&folder)?;
     Ok(folder)
+}
+
+/// Says so when others use the machine now.
+fn warn_if_busy() -> Result<()> {
+    let others = Load::of_others_now()?;
+    if others > WORTH_WARNING {
+        warn(others);
+    }
+    Ok(())
 }
 
 fn warn(others: f64) {

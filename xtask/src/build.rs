@@ -41,28 +41,39 @@ pub fn main(arguments: &[String]) -> Result<()> {
 /// Compiles the XDP program and puts the object where user space embeds it from.
 pub fn xdp_program(compiler: &XdpCompiler) -> Result<()> {
     cmd::step("XDP program");
+    object(compiler, "siplb-xdp", "siplb.bpf.o").map(drop)
+}
+
+/// Compiles the programs of the benchmark on the wire; where the object is.
+pub fn wire_programs(compiler: &XdpCompiler) -> Result<PathBuf> {
+    cmd::step("XDP programs of the benchmark");
+    object(compiler, "siplb-wire", "wire.bpf.o")
+}
+
+fn object(compiler: &XdpCompiler, program: &str, name: &str) -> Result<PathBuf> {
     let build_folder = PathBuf::from("target/xdp/build");
     let mut command = compiler.cargo("build");
     command
-        .args(["--release", "--target-dir"])
+        .args(["--release", "--bin", program, "--target-dir"])
         .arg(&build_folder);
     cmd::run(&mut command)?;
 
     let built = cmd::root()
         .join(build_folder)
-        .join("bpfel-unknown-none/release/siplb-xdp");
-    let object = cmd::target().join("xdp/siplb.bpf.o");
+        .join("bpfel-unknown-none/release")
+        .join(program);
+    let object = cmd::target().join("xdp").join(name);
     let bytes = fs::read(&built).with_context(|| format!("reading {}", built.display()))?;
     // User space is compiled anew when the file changes, so it is left alone when it would not.
     if fs::read(&object).is_ok_and(|old| old == bytes) {
-        return Ok(());
+        return Ok(object);
     }
     // Written beside and renamed: a build that reads it meanwhile sees the old or the new one.
     let fresh = object.with_extension("new");
     fs::write(&fresh, &bytes).with_context(|| format!("writing {}", fresh.display()))?;
     fs::rename(&fresh, &object).with_context(|| format!("writing {}", object.display()))?;
-    println!("  target/xdp/siplb.bpf.o, {} bytes", bytes.len());
-    Ok(())
+    println!("  target/xdp/{name}, {} bytes", bytes.len());
+    Ok(object)
 }
 
 /// Compiles siplb and the demo in release.
