@@ -1,4 +1,4 @@
-//! What runs beside the workers: next hops, the control socket.
+//! What runs beside the workers: next hops, the control socket, HEP.
 
 pub mod announce;
 pub mod client;
@@ -9,6 +9,7 @@ pub mod probes;
 pub mod resolver;
 pub mod server;
 pub mod status;
+pub mod trace;
 
 mod timed;
 

@@ -180,6 +180,19 @@ impl Verdict {
 /// on calls and for strategies that go by turns alone: else nodes with the same secret and configuration agree to the
 /// byte. Costs one scan of the header fields and a few keyed hashes; never allocates.
 pub fn forward(table: &Table, datagram: &Datagram<'_>, scratch: &mut Scratch) -> Verdict {
+    let mut message = sip::Message::EMPTY;
+    forward_and_read(table, datagram, scratch, &mut message)
+}
+
+/// The same, and leaves in `message`, which is [`sip::Message::EMPTY`] before, what was read of the datagram. Nothing was when
+/// [`sip::Message::is_read`] says so.
+#[inline]
+pub fn forward_and_read(
+    table: &Table,
+    datagram: &Datagram<'_>,
+    scratch: &mut Scratch,
+    message: &mut sip::Message,
+) -> Verdict {
     scratch.clear();
     let source = SocketAddr::new(datagram.source.ip().to_canonical(), datagram.source.port());
     let datagram = Datagram {
@@ -202,12 +215,11 @@ pub fn forward(table: &Table, datagram: &Datagram<'_>, scratch: &mut Scratch) ->
             _ => Verdict::without_sending(outcome),
         };
     }
-    let mut message = sip::Message::EMPTY;
-    if sip::read_into(datagram.payload, &mut message).is_err() {
+    if sip::read_into(datagram.payload, message).is_err() {
         return Verdict::without_sending(Outcome::NotSip);
     }
-    match request::decide(table, listener, &datagram, &message, scratch) {
+    match request::decide(table, listener, &datagram, message, scratch) {
         Some(verdict) => verdict,
-        None => response::decide(table, listener, &datagram, &message, scratch),
+        None => response::decide(table, listener, &datagram, message, scratch),
     }
 }

@@ -27,6 +27,8 @@ pub mod sip;
 pub mod stats;
 #[cfg(feature = "node")]
 pub mod sys;
+#[cfg(feature = "node")]
+pub mod tap;
 pub mod token;
 pub mod validate;
 #[cfg(feature = "node")]

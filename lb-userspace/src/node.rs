@@ -39,6 +39,7 @@ use crate::{
     },
     stats::{StatsFile, StatsReader},
     sys::thread::{harden_process, monotonic_ns, pin_to_cpu},
+    tap::Taps,
     worker::{NameService, Shared, Worker},
 };
 
@@ -137,6 +138,7 @@ struct Node {
     plane: Arc<Plane>,
     plane_thread: Option<PlaneThread>,
     announcer: Option<Arc<Announcer>>,
+    taps: Arc<Taps>,
 }
 
 impl Node {
@@ -189,6 +191,7 @@ impl Node {
             plane,
             plane_thread: None,
             announcer: None,
+            taps: Arc::new(Taps::new(infos.len())),
         };
         for (index, part) in parts.into_iter().enumerate() {
             let shared = Arc::new(Shared::default());
@@ -210,6 +213,7 @@ impl Node {
                     names: resolver.names(),
                     asker: resolver.asker(),
                 },
+                tap: node.taps.side(index),
             };
             let thread = thread::Builder::new()
                 .name(format!("worker-{index}"))
@@ -300,9 +304,10 @@ impl Node {
         &self,
         started: Instant,
         leave: mpsc::Sender<Order>,
-    ) -> impl Fn(&Request) -> serde_json::Value + Send + Sync + 'static {
+    ) -> impl Fn(&Request) -> control::server::Answer + Send + Sync + 'static {
         let data_path = Arc::clone(&self.data_path);
         let plane = Arc::clone(&self.plane);
+        let taps = Arc::clone(&self.taps);
         let announcer = self.announcer.clone();
         let shared: Vec<_> = self
             .workers
@@ -310,6 +315,9 @@ impl Node {
             .map(|worker| Arc::clone(&worker.shared))
             .collect();
         move |request| {
+            if request.command == "trace" {
+                return control::trace::start(&plane, &taps, request);
+            }
             let status = || {
                 let config = plane.config();
                 let (generation, config_hash) = plane.generation();
@@ -336,7 +344,7 @@ impl Node {
                 // Nobody listens when it is about to end anyway.
                 let _ = leave.send(Order::Leave);
             };
-            carry_out(&plane, request, status, leave)
+            carry_out(&plane, request, status, leave).into()
         }
     }
 

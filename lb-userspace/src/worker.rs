@@ -1,7 +1,7 @@
 //! One core, one queue, one loop.
 //!
 //! A turn takes a batch of frames from each AF_XDP socket and a batch of datagrams from each kernel socket, puts every
-//! one through [`forward`], and sends what it says. Without work it sleeps in `poll`. Tables are looked at anew between
+//! one through [`forward_and_read`], and sends what it says. Without work it sleeps in `poll`. Tables are looked at anew between
 //! batches; nothing in a turn allocates, locks or logs, and time is read once.
 
 mod waiting;
@@ -28,16 +28,18 @@ use crate::{
     control::{next_hops::NextHops, resolver::Asker},
     forward::{
         Action, Datagram, Listener, ListenerIndex, Memory, Outcome, Scratch, Table, Verdict,
-        forward,
+        forward_and_read,
     },
     kernel_socket::KernelSocket,
     names::Names,
+    sip::Message as SipMessage,
     stats::{Counter, WorkerStats},
     sys::{
         mmsg::ReceiveBatch,
         net::{PollSet, wait_readable},
         thread::monotonic_ns,
     },
+    tap::{Look, TapSide, Way},
 };
 
 /// Longest sleep. Well below `datapath.stale_after`, since a sleeping worker does not beat.
@@ -126,6 +128,8 @@ pub struct Worker {
     pub pins: usize,
     /// Where requests to names go.
     pub names: NameService,
+    /// Who looks at what crosses it.
+    pub(crate) tap: TapSide,
 }
 
 /// Counters of one batch, written to the statistics at its end.
@@ -148,6 +152,7 @@ impl Worker {
             stale_after,
             pins,
             names,
+            tap,
         } = self;
         let mut tables = Cache::new(table);
         let mut poll = PollSet::default();
@@ -162,7 +167,7 @@ impl Worker {
         let mut scratch = Scratch::new();
         scratch.memory = Memory::new(pins).with_key(random_key());
         let mut pin_counts = vec![0; stats.backends()];
-        let mut way_out = WayOut::new(transmit, sockets, stats, names.asker);
+        let mut way_out = WayOut::new(transmit, sockets, stats, names.asker, tap);
         let mut names = Cache::new(names.names);
 
         let beat = |ports: &[Port], now: u64| {
@@ -280,13 +285,27 @@ fn retry_waiting(table: &Table, scratch: &mut Scratch, way_out: &mut WayOut) -> 
     let mut count = 0;
     let given_up = waiting.retry(scratch.now_ns, |datagram| {
         count += 1;
-        let verdict = forward(table, datagram, scratch);
+        let mut message = SipMessage::EMPTY;
+        let verdict = forward_and_read(table, datagram, scratch, &mut message);
         let waits = verdict.action == Action::AwaitName;
-        match waits {
-            true => way_out.count(table, &verdict, datagram, scratch),
-            false => send_verdict_by_kernel(table, datagram, &verdict, scratch, way_out),
+        if waits {
+            way_out.count(table, &verdict, datagram, scratch);
+            return true;
         }
-        waits
+        if way_out.tap.is_on() {
+            let look = Look {
+                table,
+                datagram,
+                message: &message,
+                verdict: &verdict,
+                scratch,
+                way: Way::Waited,
+                is_spoilt: false,
+            };
+            way_out.tap.offer(&look, &way_out.stats);
+        }
+        send_verdict_by_kernel(table, datagram, &verdict, scratch, way_out);
+        false
     });
     way_out.waiting = waiting;
     way_out.stats.outcomes(Outcome::AwaitsName, given_up);
@@ -342,8 +361,22 @@ fn handle_frame(
         source: ends.source,
         listener,
     };
-    let verdict = forward(table, &datagram, scratch);
+    let mut message = SipMessage::EMPTY;
+    let verdict = forward_and_read(table, &datagram, scratch, &mut message);
     way_out.count(table, &verdict, &datagram, scratch);
+    if way_out.tap.is_on() {
+        let is_reply = matches!(verdict.action, Action::Reply { .. });
+        let look = Look {
+            table,
+            datagram: &datagram,
+            message: &message,
+            verdict: &verdict,
+            scratch,
+            way: Way::AfXdp,
+            is_spoilt: is_reply && !frame::checksum_is_right(udp, &ends, payload),
+        };
+        way_out.tap.offer(&look, &way_out.stats);
+    }
     match verdict.action {
         Action::Forward { to, from, .. } => {
             let leaves_from = table.listeners.get(usize::from(from.0));
@@ -401,7 +434,20 @@ fn drain_kernel_socket(
             source,
             listener: index,
         };
-        let verdict = forward(table, &datagram, scratch);
+        let mut message = SipMessage::EMPTY;
+        let verdict = forward_and_read(table, &datagram, scratch, &mut message);
+        if way_out.tap.is_on() {
+            let look = Look {
+                table,
+                datagram: &datagram,
+                message: &message,
+                verdict: &verdict,
+                scratch,
+                way: Way::Kernel,
+                is_spoilt: false,
+            };
+            way_out.tap.offer(&look, &way_out.stats);
+        }
         send_verdict_by_kernel(table, &datagram, &verdict, scratch, way_out);
     }
     count

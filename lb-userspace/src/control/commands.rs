@@ -8,6 +8,7 @@
 //! | `reload` | | [`super::plane::Reloaded`] |
 //! | `leave` | | `grace_s`: how long the node goes on with what still comes; then it ends |
 //! | `cps` | `span`: `seconds` or `minutes`; `count` | `limits`: a list of limits |
+//! | `trace` | `call_id`, `from`, `to`, `source`, `errors`, `limit` | and then lines: [`super::trace::Line`] |
 
 use serde_json::{Map, Value};
 
@@ -20,13 +21,14 @@ use super::{
 use crate::limit::Span;
 
 /// All of them.
-const COMMANDS: [&str; 9] = [
+const COMMANDS: [&str; 10] = [
     "status", "backends", "drain", "undrain", "disable", "enable", "reload", "cps", "leave",
+    "trace",
 ];
 /// Points of the past that are sent when nobody says how many.
 const DEFAULT_POINTS: u64 = 60;
 
-/// Carries out a command and answers it. `status` says how the node receives, `leave` has it end.
+/// Carries out a command that is answered by one line, which is any but `trace`. `status` says how the node receives, `leave` has it end.
 pub fn carry_out(
     plane: &Plane,
     request: &Request,

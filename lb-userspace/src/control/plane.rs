@@ -137,6 +137,13 @@ impl Plane {
         Arc::clone(&self.lock().config)
     }
 
+    /// Names of all backends, in the order of [`BackendIndex`].
+    pub fn backend_names(&self) -> Vec<String> {
+        let inner = self.lock();
+        let entries = inner.roster.entries().iter();
+        entries.map(|entry| entry.name.clone()).collect()
+    }
+
     /// How many configurations have been in force, and a number that is equal on nodes whose configurations decide alike.
     pub fn generation(&self) -> (u64, String) {
         let inner = self.lock();

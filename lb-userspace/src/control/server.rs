@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, DirBuilder, Permissions},
-    io::{self, Write},
+    io::{self, Read, Write},
     net::Shutdown,
     os::{
         fd::OwnedFd,
@@ -29,8 +29,52 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Clients at a time. One more is told so and sent away.
 const MAX_CLIENTS: usize = 16;
 
-/// Answers a request with an object that has `"ok"`; [`refusal`] makes one that says no.
-pub type Handler = dyn Fn(&Request) -> Value + Send + Sync;
+/// How long a client that gets one line after the other may take none of them.
+const STREAM_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Answers a request.
+pub type Handler = dyn Fn(&Request) -> Answer + Send + Sync;
+
+/// What a client gets.
+pub enum Answer {
+    /// An object that has `"ok"`; [`refusal`] makes one that says no.
+    Line(Value),
+    /// Such an object, and then what is written to the client, until that returns: then the conversation ends.
+    Stream(Value, Box<dyn FnOnce(&Client<'_>) -> io::Result<()>>),
+}
+
+impl From<Value> for Answer {
+    fn from(line: Value) -> Self {
+        Self::Line(line)
+    }
+}
+
+/// Somebody who gets one line after the other.
+pub struct Client<'a>(&'a UnixStream);
+
+impl Client<'_> {
+    /// Sends whole lines. Waits while the client takes none, up to a minute.
+    ///
+    /// # Errors
+    /// When the client is gone, or has taken too long.
+    pub fn send(&self, lines: &[u8]) -> io::Result<()> {
+        Timed::new(self.0, STREAM_PATIENCE).write_all(lines)
+    }
+
+    /// Waits for so long; false when the client is gone. What it says meanwhile is ignored.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn stays(&self, time: Duration) -> io::Result<bool> {
+        match Timed::new(self.0, time).read(&mut [0; 1024]) {
+            Ok(0) => Ok(false),
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
 
 /// The control socket of this process. Stops, and removes the socket, when dropped.
 #[derive(Debug)]
@@ -175,8 +219,12 @@ fn converse(stream: &UnixStream, handler: &Handler) -> io::Result<()> {
             }
             Err(error) => return Err(error),
         };
-        match request {
-            Ok(request) => answer(stream, &handler(&request))?,
+        match request.map(|request| handler(&request)) {
+            Ok(Answer::Line(line)) => answer(stream, &line)?,
+            Ok(Answer::Stream(first, body)) => {
+                answer(stream, &first)?;
+                return body(&Client(stream));
+            }
             Err(error) => answer(stream, &refusal(&format!("not a request: {error}")))?,
         }
     }
@@ -233,7 +281,7 @@ impl Clients {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead, BufReader, Read};
+    use std::io::{BufRead, BufReader};
 
     use super::*;
     use crate::control::client::{CallError, call};
@@ -261,11 +309,21 @@ mod tests {
         }
     }
 
-    fn handle(request: &Request) -> Value {
+    fn handle(request: &Request) -> Answer {
         match request.command.as_str() {
-            "echo" => json!({ "ok": true, "arguments": request.arguments }),
-            "big" => json!({ "ok": true, "text": "x".repeat(4 << 20) }),
-            other => refusal(&format!("no command {other:?}")),
+            "echo" => json!({ "ok": true, "arguments": request.arguments }).into(),
+            "big" => json!({ "ok": true, "text": "x".repeat(4 << 20) }).into(),
+            "count" => Answer::Stream(
+                json!({ "ok": true }),
+                Box::new(|client| {
+                    for number in 0..3 {
+                        client.send(format!("{number}\n").as_bytes())?;
+                    }
+                    while client.stays(Duration::from_millis(1))? {}
+                    Ok(())
+                }),
+            ),
+            other => refusal(&format!("no command {other:?}")).into(),
         }
     }
 
@@ -296,6 +354,29 @@ mod tests {
         );
         let big = call(&dir.socket(), &Request::new("big")).unwrap();
         assert_eq!(big["text"].as_str().unwrap().len(), 4 << 20);
+    }
+
+    #[test]
+    fn a_stream_goes_on_until_the_client_leaves() {
+        let dir = Dir::new("stream");
+        let server = dir.serve();
+        let mut stream = UnixStream::connect(dir.socket()).unwrap();
+        stream.write_all(b"{\"command\":\"count\"}\n").unwrap();
+        let lines = BufReader::new(&stream).lines().take(4);
+        let lines = lines.map(Result::unwrap).collect::<Vec<_>>();
+        assert_eq!(lines, ["{\"ok\":true}", "0", "1", "2"]);
+        stream.write_all(b"{\"command\":\"echo\"}\n").unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        // The node hangs up, and has not answered anything else.
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).unwrap();
+        assert!(rest.is_empty(), "{}", rest.escape_ascii());
+        // One that does not leave is cut off when the node ends.
+        let mut stays = UnixStream::connect(dir.socket()).unwrap();
+        stays.write_all(b"{\"command\":\"count\"}\n").unwrap();
+        let first = BufReader::new(&stays).lines().next().unwrap().unwrap();
+        assert_eq!(first, "{\"ok\":true}");
+        drop(server);
     }
 
     #[test]

@@ -382,6 +382,12 @@ impl Message {
         fault: None,
     };
 
+    /// True when [`read_into`] has found a SIP message.
+    pub fn is_read(&self) -> bool {
+        // There is a start line before.
+        self.headers > 0
+    }
+
     /// The method of a request.
     pub fn method(&self) -> Option<Method> {
         match self.start_line {
@@ -677,6 +683,17 @@ mod tests {
             assert_eq!(read(text.as_bytes()).err(), Some(NotSip), "{text:?}");
         }
         assert_eq!(read(&vec![b'a'; 70_000]).err(), Some(NotSip));
+    }
+
+    #[test]
+    fn a_message_that_was_read_says_so() {
+        let mut message = Message::EMPTY;
+        assert!(!message.is_read());
+        assert_eq!(read_into(b"\r\nhello", &mut message), Err(NotSip));
+        assert!(!message.is_read());
+        let mut message = Message::EMPTY;
+        read_into(b"OPTIONS sip:a SIP/2.0", &mut message).unwrap();
+        assert!(message.is_read());
     }
 
     #[test]

@@ -121,6 +121,20 @@ counters! {
     NatFixSdp "nat_fix_sdp" Counter,
     /// Messages with more Contacts or SDP than is looked at.
     NatBeyondLimits "nat_beyond_limits" Counter,
+    /// Messages that were copied for a trace.
+    TraceCopied "trace_copied" Counter,
+    /// Messages that were not copied for a trace because its queue was full: who looks is too slow.
+    TraceDropped "trace_dropped" Counter,
+    /// Messages that were not copied for a trace because there were more in a second than it may have.
+    TraceLimited "trace_limited" Counter,
+    /// Messages that were copied for HEP.
+    HepCopied "hep_copied" Counter,
+    /// Messages that were not copied for HEP because its queue was full.
+    HepDropped "hep_dropped" Counter,
+    /// HEP packets that were sent to the collector, one for each message as it came and one as it left.
+    HepSent "hep_sent" Counter,
+    /// HEP packets that could not be sent.
+    HepSendError "hep_send_error" Counter,
     /// Errors while receiving from a kernel socket.
     KernelReceiveError "kernel_receive_error" Counter,
     /// Datagrams that a kernel socket refused to send.

@@ -16,6 +16,7 @@ use crate::{
     kernel_socket::KernelSocket,
     stats::{Counter, WorkerStats},
     sys::thread::monotonic_ns,
+    tap::TapSide,
 };
 
 /// What is to be sent.
@@ -57,6 +58,8 @@ pub(super) struct WayOut {
     asker: Asker,
     /// What waits for the name servers.
     pub waiting: Waiting,
+    /// Who looks.
+    pub tap: TapSide,
 }
 
 impl WayOut {
@@ -65,6 +68,7 @@ impl WayOut {
         sockets: Vec<KernelSocket>,
         stats: WorkerStats,
         asker: Asker,
+        tap: TapSide,
     ) -> Self {
         let (pool, senders, next_hops) = match transmit {
             Some(transmit) => (
@@ -85,11 +89,13 @@ impl WayOut {
             identification,
             asker,
             waiting: Waiting::default(),
+            tap,
         }
     }
 
-    /// Looks for a new snapshot of the next hops.
+    /// Looks for a new snapshot of the next hops, and for those who look.
     pub fn begin(&mut self) {
+        self.tap.begin();
         if let Some(next_hops) = &mut self.next_hops {
             next_hops.load();
         }
@@ -276,6 +282,7 @@ impl WayOut {
 
     /// Writes where the chunks are, and what the sockets themselves count.
     pub fn write_gauges(&mut self, ports: &mut [Port]) {
+        self.tap.write_gauges(&self.stats);
         let Some(pool) = &mut self.pool else { return };
         let (mut fill, mut rx) = (0, 0);
         let mut sums = [0u64; 6];

@@ -124,3 +124,11 @@ pub(in crate::forward) fn reveal_call_id(
         None => Ok(None),
     }
 }
+
+impl Table {
+    /// What the inside calls a call whose Call-ID was hidden from the outside; `None` when it was not.
+    pub fn inner_call_id(&self, call_id: &[u8]) -> Option<HiddenText> {
+        let hidden = call_id.strip_prefix(HIDDEN_CALL_ID)?;
+        self.keys.read_hidden(Hidden::CallId, hidden)
+    }
+}
