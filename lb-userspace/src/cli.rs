@@ -10,6 +10,7 @@ mod leave;
 mod output;
 mod stats;
 mod status;
+mod trace;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -36,6 +37,7 @@ Examples:
   siplb stats --watch                 counters and rates, every second
   siplb explain --from 198.51.100.7:40000 invite.sip
                                       what becomes of a datagram, and why
+  siplb trace --from alice            what crosses the running node: calls of alice
   siplb backends                      how the backends are, and who gets how much
   siplb drain sw1 --wait              no new calls to sw1; returns when it has none in set-up
   siplb reload                        the configuration file as it is now, whole or not at all
@@ -158,6 +160,31 @@ Examples:
   siplb check --against-running && siplb reload"
     )]
     Reload(backends::ReloadArgs),
+    /// Show what crosses the running node, message by message
+    #[command(
+        long_about = "Show what crosses the running node, message by message
+
+tcpdump sees nothing of what AF_XDP takes and sends, so the workers show it: each message as it came and as it left, with what became \
+of it. One line is one message; the number in front says which call it belongs to. What did not go on has the name of its outcome, as \
+`siplb stats` counts it. All filters that are given must hold of one message; from then on the rest of its call is shown as well. \
+Keepalives and siplb's own probes are not shown.
+
+No call waits for a trace: what the node cannot hand over in time is left out, and the trace says so (trace_dropped and trace_limited in \
+`siplb stats`). Who may open the control socket may trace, and sees everything that crosses the node: numbers, addresses, texts. The values \
+of Authorization and Proxy-Authorization are not shown without --credentials; a --pcap has the bytes as they are. Messages are copied up \
+to 4,096 bytes. Times are UTC, those of the batch that a message came in.",
+        after_help = "\
+Examples:
+  siplb trace                                  everything
+  siplb trace --from alice --full              calls of alice, with every message and what changed in it
+  siplb trace --errors --duration 1m           calls from the first error on
+  siplb trace --source 198.51.100.0/24 --pcap calls.pcap
+  siplb trace --pcap - | tshark -r -           or: sngrep -I calls.pcap
+  siplb trace --count 100 --json | jq -r .outcome | sort | uniq -c
+
+Exit status: 0 ended by Ctrl-C, --count or --duration; 1 no node, or it has ended; 2 wrong usage."
+    )]
+    Trace(trace::TraceArgs),
     /// Show calls per second, accepted and refused, total and per limit
     #[command(after_help = "\
 Examples:
@@ -205,14 +232,25 @@ struct Running {
 
 impl Running {
     fn call(&self, request: &Request) -> Result<serde_json::Value, Failure> {
-        let socket = match &self.socket {
+        client::call(&self.control_socket()?, request)
+            .map_err(|error| Failure::Failed(error.to_string()))
+    }
+
+    /// For a request that is answered by one line after the other.
+    fn stream(&self, request: &Request) -> Result<client::Stream, Failure> {
+        let (_, stream) = client::open(&self.control_socket()?, request)
+            .map_err(|error| Failure::Failed(error.to_string()))?;
+        Ok(stream)
+    }
+
+    fn control_socket(&self) -> Result<PathBuf, Failure> {
+        Ok(match &self.socket {
             Some(socket) => socket.clone(),
             None => match self.config.load()? {
                 Some(config) => config.control.socket,
                 None => Control::DEFAULT_SOCKET.into(),
             },
-        };
-        client::call(&socket, request).map_err(|error| Failure::Failed(error.to_string()))
+        })
     }
 }
 
@@ -300,6 +338,7 @@ fn dispatch(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Disable(arguments) => backends::wish("disable", &arguments, output),
         Command::Enable(arguments) => backends::wish("enable", &arguments, output),
         Command::Reload(arguments) => backends::reload(&arguments, output),
+        Command::Trace(arguments) => trace::trace(&arguments, output),
         Command::Cps(arguments) => cps::cps(&arguments, output),
         Command::Leave(arguments) => leave::leave(&arguments, output),
         Command::Exabgp(arguments) => leave::exabgp(&arguments),

@@ -7,6 +7,7 @@
 mod check;
 mod client_address;
 mod duration;
+mod hep;
 mod locate;
 mod problem;
 mod secret;
@@ -14,6 +15,8 @@ mod text;
 
 pub(crate) use check::is_unicast;
 pub use client_address::{ClientAddress, ClientFields, ProxyVersion};
+pub use duration::parse as parse_duration;
+pub use hep::{Hep, Password};
 pub use problem::{ConfigError, Problem};
 
 use std::{
@@ -67,6 +70,8 @@ pub struct Config {
     pub control: Control,
     /// Statistics.
     pub stats: Stats,
+    /// Who gets copies of messages; `None` for nobody.
+    pub hep: Option<Hep>,
 }
 
 /// `node`: who this is.
@@ -527,7 +532,11 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let file_name = path.display().to_string();
     let text = read(path).map_err(|what| ConfigError::whole_file(&file_name, what))?;
     let (mut config, mut problems) = check::check(&text, &file_name)?;
-    match secret::keys(&config.node, &mut problems) {
+    let keys = secret::keys(&config.node, &mut problems);
+    if let Some(hep) = &mut config.hep {
+        hep.password = secret::password(hep, &mut problems);
+    }
+    match keys {
         Some(keys) if problems.is_empty() => {
             config.keys = keys;
             Ok(config)

@@ -3,6 +3,7 @@
 pub mod announce;
 pub mod client;
 pub mod commands;
+pub mod hep;
 pub mod next_hops;
 pub mod plane;
 pub mod probes;

@@ -35,7 +35,7 @@ pub use edits::{Edits, EditsFull};
 pub use listener::{Listener, ListenerIndex};
 pub use memory::Memory;
 pub use outcome::{Outcome, OutcomeClass};
-pub use proxy_protocol::{PROXY_SIGNATURE, proxy_header_of_our_own};
+pub use proxy_protocol::{PROXY_SIGNATURE, proxy_header_of_our_own, without_proxy_header};
 pub use reply::REPLY_GROWTH;
 pub use route_rule::{RouteRule, Texts};
 pub use table::Table;

@@ -18,6 +18,8 @@ pub mod forward;
 #[cfg(feature = "node")]
 pub mod kernel_socket;
 pub mod limit;
+#[cfg(feature = "node")]
+pub mod log_limit;
 pub mod names;
 pub mod nat;
 #[cfg(feature = "node")]

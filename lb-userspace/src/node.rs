@@ -32,6 +32,7 @@ use crate::{
         announce::Announcer,
         client,
         commands::carry_out,
+        hep::HepSender,
         next_hops::Watcher,
         plane::{Plane, PlaneThread},
         resolver::Resolver,
@@ -139,6 +140,7 @@ struct Node {
     plane_thread: Option<PlaneThread>,
     announcer: Option<Arc<Announcer>>,
     taps: Arc<Taps>,
+    hep: Option<Arc<HepSender>>,
 }
 
 impl Node {
@@ -192,6 +194,7 @@ impl Node {
             plane_thread: None,
             announcer: None,
             taps: Arc::new(Taps::new(infos.len())),
+            hep: None,
         };
         for (index, part) in parts.into_iter().enumerate() {
             let shared = Arc::new(Shared::default());
@@ -244,6 +247,10 @@ impl Node {
             }
         }
 
+        let hep = Arc::new(HepSender::new(Arc::clone(&node.taps), node.plane.table()));
+        hep.apply(&node.config)?;
+        node.plane.set_hep(Arc::clone(&hep));
+        node.hep = Some(hep);
         node.plane_thread = Some(node.plane.start()?);
         node.announcer = node.start_announcer()?;
         node.control = Some(control::server::serve(
@@ -462,6 +469,9 @@ impl Node {
         // The handler holds the data path too.
         self.control.take();
         self.announcer.take();
+        if let Some(hep) = self.hep.take() {
+            hep.stop();
+        }
         self.plane_thread.take();
         self.watcher.take();
         self.data_path.detach();

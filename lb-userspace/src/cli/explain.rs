@@ -1,11 +1,11 @@
 //! `siplb explain`: what becomes of a datagram, and why. Runs the very `forward` that a worker runs.
 
 mod capture;
-mod diff;
+pub(super) mod diff;
 mod facts;
 mod hints;
 mod nat;
-mod printable;
+pub(super) mod printable;
 mod proxy_header;
 #[cfg(test)]
 mod tests;

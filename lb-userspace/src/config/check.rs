@@ -3,6 +3,7 @@
 mod announce;
 mod client_address;
 mod fields;
+mod hep;
 mod limits;
 mod nat;
 mod outbound;
@@ -107,6 +108,7 @@ impl Checker {
         let routes = self.routes(&root.key("routes"), text.routes, &listeners, &pools);
         let of_routes = routes.as_deref().unwrap_or_default();
         let announce = self.announce(&root.key("announce"), text.announce, &pools, of_routes);
+        let hep = self.hep(&root.key("hep"), text.hep, &listeners);
         self.addresses_fit(node.as_ref(), &listeners, &pools);
         self.client_addresses_agree(&pools);
         if control.socket == stats.file {
@@ -135,6 +137,7 @@ impl Checker {
             announce,
             control,
             stats,
+            hep,
         })
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// A whole number and a unit: `250ms`, `2s`, `5m`, `1h`. At most ten digits.
-pub(super) fn parse(text: &str) -> Option<Duration> {
+pub fn parse(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     if !(1..=10).contains(&digits) {
         return None;

@@ -1,10 +1,10 @@
-//! The fleet secret, read from files that nobody else can read.
+//! The fleet secret, and the password of HEP, read from files that nobody else can read.
 
 use std::{fs::File, io::Read, os::unix::fs::MetadataExt, path::Path};
 
 use zeroize::Zeroizing;
 
-use super::{Node, locate::Path as Place, problem::Problems};
+use super::{Hep, Node, Password, locate::Path as Place, problem::Problems};
 use crate::token::Keys;
 
 /// Shortest secret, in bytes.
@@ -40,13 +40,33 @@ pub(super) fn keys(node: &Node, problems: &mut Problems) -> Option<Keys> {
     })
 }
 
-/// Line ends behind the secret do not count: whether an editor or a deployment tool adds one must not decide whether
-/// two nodes understand each other.
+/// Reads the password of HEP. `None` without one, and when there is a problem with its file.
+pub(super) fn password(hep: &Hep, problems: &mut Problems) -> Option<Password> {
+    let path = hep.password_file.as_deref()?;
+    let name = path.display();
+    let make = format!("write the collector's password into it: (umask 077; cat > {name})");
+    let password = read_private(path, 1, &make);
+    let at = Place::root().key("hep").key("password_file");
+    password
+        .map(Password)
+        .map_err(|what| problems.add(&at, what))
+        .ok()
+}
+
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     let name = path.display();
     let make = format!(
         "make one with: (umask 077; head -c 32 /dev/urandom > {name}), and copy it to all nodes"
     );
+    read_private(path, MIN_LEN, &make)
+}
+
+/// Reads a file that nobody else can read; `make` says how to make one.
+///
+/// Line ends behind the secret do not count: whether an editor or a deployment tool adds one must not decide whether
+/// two nodes understand each other.
+fn read_private(path: &Path, shortest: usize, make: &str) -> Result<Zeroizing<Vec<u8>>, String> {
+    let name = path.display();
     let cannot = |error: std::io::Error| format!("\"{name}\" cannot be read: {error}; {make}");
 
     let file = File::open(path).map_err(cannot)?;
@@ -74,9 +94,9 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     {
         secret.pop();
     }
-    if secret.len() < MIN_LEN {
+    if secret.len() < shortest {
         return Err(format!(
-            "\"{name}\" holds {} bytes, fewer than {MIN_LEN}; {make}",
+            "\"{name}\" holds {} bytes, fewer than {shortest}; {make}",
             secret.len()
         ));
     }

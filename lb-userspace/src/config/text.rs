@@ -81,6 +81,7 @@ section!(Text {
     announce: Announce,
     control: Control,
     stats: Stats,
+    hep: Hep,
 });
 
 section!(Node {
@@ -213,6 +214,13 @@ section!(Control {
 });
 
 section!(Stats { file: String });
+
+section!(Hep {
+    collector: String,
+    sample: f64,
+    id: u32,
+    password_file: String,
+});
 
 /// A value as an error message shows it: on one line, not too long.
 pub(super) struct Shown<'a>(pub(super) &'a Value);

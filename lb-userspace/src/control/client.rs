@@ -69,6 +69,14 @@ impl std::error::Error for CallError {}
 /// # Errors
 /// When nobody listens, the node does not answer within five seconds for each step, or refuses.
 pub fn call(path: &Path, request: &Request) -> Result<Value, CallError> {
+    open(path, request).map(|(answer, _)| answer)
+}
+
+/// The same for a request that is answered by one line after the other.
+///
+/// # Errors
+/// As for [`call`].
+pub fn open(path: &Path, request: &Request) -> Result<(Value, Stream), CallError> {
     let io = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             CallError::NotRunning(path.to_owned())
@@ -86,7 +94,8 @@ pub fn call(path: &Path, request: &Request) -> Result<Value, CallError> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         result => result.map_err(io)?,
     }
-    let answer = match timed.read_line(&mut Vec::new(), LONGEST_ANSWER) {
+    let mut pending = Vec::new();
+    let answer = match timed.read_line(&mut pending, LONGEST_ANSWER) {
         Ok(Some(answer)) => answer,
         Ok(None) => return Err(garbage()),
         Err(error)
@@ -101,7 +110,7 @@ pub fn call(path: &Path, request: &Request) -> Result<Value, CallError> {
     };
     let answer: Value = serde_json::from_slice(&answer).map_err(|_| garbage())?;
     match answer.get("ok").and_then(Value::as_bool) {
-        Some(true) => Ok(answer),
+        Some(true) => Ok((answer, Stream { stream, pending })),
         Some(false) => Err(CallError::Refused(
             answer
                 .get("error")
@@ -110,6 +119,43 @@ pub fn call(path: &Path, request: &Request) -> Result<Value, CallError> {
                 .to_owned(),
         )),
         None => Err(garbage()),
+    }
+}
+
+/// What comes after the answer, line by line.
+#[derive(Debug)]
+pub struct Stream {
+    stream: UnixStream,
+    /// Read already.
+    pending: Vec<u8>,
+}
+
+/// What a look at a [`Stream`] brings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// A line, without its end.
+    Line(Vec<u8>),
+    /// Nothing has come in the time.
+    Nothing,
+    /// Nothing comes any more.
+    End,
+}
+
+impl Stream {
+    /// The next line, if it comes within this time.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn next_line(&mut self, within: Duration) -> io::Result<Next> {
+        match Timed::new(&self.stream, within).read_line(&mut self.pending, LONGEST_ANSWER) {
+            Ok(Some(line)) => Ok(Next::Line(line)),
+            Ok(None) => Ok(Next::End),
+            Err(error) => match error.kind() {
+                io::ErrorKind::TimedOut => Ok(Next::Nothing),
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => Ok(Next::End),
+                _ => Err(error),
+            },
+        }
     }
 }
 

@@ -29,7 +29,7 @@ use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 
 use self::{past::Past, wishes::Wishes};
-use super::{next_hops::Watcher, probes::Prober, resolver::Resolver};
+use super::{hep::HepSender, next_hops::Watcher, probes::Prober, resolver::Resolver};
 use crate::{
     balance::{
         BackendIndex, Roster, State,
@@ -52,6 +52,7 @@ pub struct Plane {
     prober: OnceLock<Prober>,
     watcher: Option<Arc<Watcher>>,
     resolver: Arc<Resolver>,
+    hep: OnceLock<Arc<HepSender>>,
 }
 
 struct Inner {
@@ -124,7 +125,14 @@ impl Plane {
             prober: OnceLock::new(),
             watcher,
             resolver,
+            hep: OnceLock::new(),
         }))
+    }
+
+    /// Who is told of another `hep` section after a reload.
+    pub fn set_hep(&self, hep: Arc<HepSender>) {
+        // There is one for each plane.
+        let _ = self.hep.set(hep);
     }
 
     /// Where the newest table always is.

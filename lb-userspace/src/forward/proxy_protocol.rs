@@ -23,6 +23,23 @@ pub const fn proxy_header_of_our_own(version: ProxyVersion) -> &'static [u8] {
     }
 }
 
+/// A datagram without the header that was put in front of it, of either version.
+pub fn without_proxy_header(datagram: &[u8]) -> &[u8] {
+    if datagram.starts_with(&PROXY_SIGNATURE) {
+        let len = datagram.get(PROXY_SIGNATURE.len() + 2..);
+        let len = len.and_then(<[u8]>::first_chunk);
+        let len = len.map_or(0, |len| usize::from(u16::from_be_bytes(*len)));
+        return datagram
+            .get(PROXY_SIGNATURE.len() + 4 + len..)
+            .unwrap_or_default();
+    }
+    if datagram.starts_with(b"PROXY ") {
+        let end = memchr::memchr(b'\n', datagram);
+        return end.map_or(datagram, |end| &datagram[end + 1..]);
+    }
+    datagram
+}
+
 /// A header.
 pub(super) struct Header(Text<112>);
 

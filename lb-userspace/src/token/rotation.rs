@@ -39,6 +39,12 @@ impl Keys {
         super::derive(root.unwrap_or(&self.current.root), b"balance")
     }
 
+    /// The key by which all nodes take the same sample of calls. It says nothing about slots: a sample has calls of all backends.
+    pub fn sample_key(&self) -> [u8; 16] {
+        let root = self.distribution.as_deref();
+        super::derive(root.unwrap_or(&self.current.root), b"sample")
+    }
+
     /// The same keys with the previous secret signing; `None` when there is none.
     pub fn swapped(&self) -> Option<Self> {
         Some(Self {

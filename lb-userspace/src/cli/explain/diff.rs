@@ -8,7 +8,7 @@ use crate::{cli::output::Terminal, forward::Edits};
 /// Lines that are shown unchanged before and after a change.
 const CONTEXT: usize = 1;
 /// What is shown in place of the value: a digest is a secret's.
-const HIDDEN: [&[u8]; 2] = [b"authorization", b"proxy-authorization"];
+pub(in crate::cli) const HIDDEN: [&[u8]; 2] = [b"authorization", b"proxy-authorization"];
 
 /// One line and what becomes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +60,30 @@ pub(super) fn render(before: &[u8], edits: &Edits, terminal: &Terminal) -> Strin
     text + &gap(skipped)
 }
 
+/// All lines of a message that became another one, of which nothing but the result is known.
+pub(in crate::cli) fn whole(before: &[u8], after: &[u8], terminal: &Terminal) -> String {
+    let (after, header) = match proxy_header::split(after) {
+        Some((after, header)) => (after, proxy_header::lines_of(header)),
+        None => (after, Vec::new()),
+    };
+    let old = split(before).collect::<Vec<_>>();
+    let new = split(after).collect::<Vec<_>>();
+    let same = |line: &&[u8]| format!("    {}\n", shown(line));
+    let removed = |line: &&[u8]| format!("  {}\n", terminal.red(&format!("- {}", shown(line))));
+    let added = |line: String| format!("  {}\n", terminal.green(&format!("+ {line}")));
+    let mut text: String = header.into_iter().map(added).collect();
+    for operation in similar::capture_diff_slices(similar::Algorithm::Myers, &old, &new) {
+        let (tag, was, is) = operation.as_tag_tuple();
+        if tag == similar::DiffTag::Equal {
+            text.extend(old[was].iter().map(same));
+            continue;
+        }
+        text.extend(old[was].iter().map(removed));
+        text.extend(new[is].iter().map(|line| added(shown(line))));
+    }
+    text
+}
+
 fn gap(lines: usize) -> String {
     match lines {
         0 => String::new(),
@@ -68,7 +92,7 @@ fn gap(lines: usize) -> String {
     }
 }
 
-fn shown(line: &[u8]) -> String {
+pub(in crate::cli) fn shown(line: &[u8]) -> String {
     match line {
         [] => "(empty line)".to_owned(),
         line => printable(line),
@@ -96,7 +120,8 @@ fn without_value(line: &[u8]) -> String {
     }
 }
 
-fn name(line: &[u8]) -> &[u8] {
+/// The name of a header field.
+pub(in crate::cli) fn name(line: &[u8]) -> &[u8] {
     let name = line.split(|byte| *byte == b':').next();
     name.unwrap_or_default().trim_ascii()
 }
@@ -166,7 +191,7 @@ fn lines<'a>(before: &'a [u8], changes: &'a [Change]) -> Vec<Line<'a>> {
 }
 
 /// Lines without their ends.
-fn split(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(in crate::cli) fn split(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     bytes.split_inclusive(|byte| *byte == b'\n').map(|line| {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         line.strip_suffix(b"\r").unwrap_or(line)
@@ -230,6 +255,21 @@ mod tests {
             &[("bo", "dy", "")],
             "    ... 8 lines as they came\n    (empty line)\n  - body\\x00\n  + bo\\x00\n",
         );
+    }
+
+    #[test]
+    fn a_whole_message_with_its_changes() {
+        let before = b"a\r\nVia: b;rport\r\nc: 1\r\n\r\nbody";
+        let after = b"a\r\nnew: 1\r\nVia: b;rport=1\r\nc: 1\r\n\r\nbody";
+        assert_eq!(
+            whole(before, after, &PLAIN),
+            "    a\n  - Via: b;rport\n  + new: 1\n  + Via: b;rport=1\n    c: 1\n    (empty line)\n    body\n"
+        );
+        let header = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+        let text = whole(b"a\r\n", &[&header[..], b"a\r\n"].concat(), &PLAIN);
+        let first = "  + PROXY protocol version 2, 16 bytes: UDP from no addresses\n";
+        assert!(text.starts_with(first), "{text}");
+        assert!(text.ends_with("\n    a\n"), "{text}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 const MAX_LINE: usize = 2000;
 
 /// What can be printed as it is, the rest as `\xNN`, a backslash as `\\`. Long text is cut and says so.
-pub(super) fn printable(bytes: &[u8]) -> String {
+pub(in crate::cli) fn printable(bytes: &[u8]) -> String {
     let (shown, rest) = bytes.split_at(bytes.len().min(MAX_LINE));
     let mut text = String::with_capacity(shown.len());
     for chunk in shown.utf8_chunks() {
@@ -49,7 +49,7 @@ pub(super) fn unfolded(value: &[u8]) -> Vec<u8> {
 }
 
 /// Bytes that are no text: 16 a line, in hexadecimal.
-pub(super) fn hexadecimal(bytes: &[u8]) -> Vec<String> {
+pub(in crate::cli) fn hexadecimal(bytes: &[u8]) -> Vec<String> {
     let lines = bytes.chunks(16).map(|line| {
         let pairs = line.chunks(2).map(|pair| {
             let digits = pair.iter().map(|byte| format!("{byte:02x}"));

@@ -13,9 +13,21 @@ pub(super) fn is_one(inserted: &[u8]) -> bool {
 /// What it says, and its bytes; nothing when none is put in front.
 pub(super) fn lines(edits: &Edits) -> Vec<String> {
     let mut inserted = edits.iter().map(|(_, _, inserted)| inserted);
-    let Some(header) = inserted.find(|inserted| is_one(inserted)) else {
-        return Vec::new();
-    };
+    inserted
+        .find(|inserted| is_one(inserted))
+        .map_or_else(Vec::new, lines_of)
+}
+
+/// A datagram without the header in front of it, and that; `None` when there is none.
+pub(super) fn split(datagram: &[u8]) -> Option<(&[u8], &[u8])> {
+    let len = datagram.get(PROXY_SIGNATURE.len() + 2..)?.first_chunk()?;
+    let end = PROXY_SIGNATURE.len() + 4 + usize::from(u16::from_be_bytes(*len));
+    let (header, rest) = datagram.split_at_checked(end)?;
+    is_one(header).then_some((rest, header))
+}
+
+/// What such a header says, and its bytes.
+pub(super) fn lines_of(header: &[u8]) -> Vec<String> {
     let says = match ends(header) {
         Some([source, destination]) => format!("{source} to {destination}"),
         None => "no addresses".to_owned(),

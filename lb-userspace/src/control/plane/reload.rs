@@ -113,6 +113,11 @@ impl Plane {
         if let Err(error) = self.resolver.set_name_servers(name_servers) {
             log::warn!("the name servers stay as they were: {error:#}");
         }
+        if let Some(hep) = self.hep.get()
+            && let Err(error) = hep.apply(&self.config())
+        {
+            log::error!("{error:#}; HEP goes on as before");
+        }
         log::info!(
             "configuration {} (generation {}) in force: {}",
             reloaded.config_hash,
@@ -205,6 +210,7 @@ fn changes(before: &Config, after: &Config) -> Vec<String> {
     note("nat", before.nat == after.nat);
     note("limits", before.limits == after.limits);
     note("outbound", before.outbound == after.outbound);
+    note("hep", before.hep == after.hep);
     note("secrets", before.keys.is_same(&after.keys));
     changes
 }
