@@ -3,6 +3,7 @@
 mod announce;
 mod client_address;
 mod distribution;
+mod hep;
 mod nat;
 mod outbound;
 mod pings;

@@ -21,6 +21,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::{Request, client, timed::Timed};
+use crate::log_limit::LogLimit;
 
 /// Longest request, in bytes.
 const LONGEST_REQUEST: usize = 64 << 10;
@@ -171,6 +172,7 @@ fn listen(path: &Path) -> Result<UnixListener> {
 }
 
 fn accept(listener: &UnixListener, clients: &Clients, handler: &Handler) {
+    let trouble = LogLimit::new();
     thread::scope(|scope| {
         for stream in listener.incoming() {
             if clients.is_closed() {
@@ -180,7 +182,7 @@ fn accept(listener: &UnixListener, clients: &Clients, handler: &Handler) {
                 Ok(stream) => stream,
                 Err(error) => {
                     // Out of file descriptors, most likely: the next try would fail as well, and at once.
-                    log::warn!("control socket: {error}");
+                    trouble.log(log::Level::Warn, format_args!("control socket: {error}"));
                     thread::sleep(Duration::from_millis(100));
                     continue;
                 }

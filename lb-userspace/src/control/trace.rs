@@ -20,7 +20,7 @@ use crate::{
     forward::{Outcome, OutcomeClass, Table},
     sip::{self, Span, StartLine},
     sys::thread::monotonic_ns,
-    tap::{Criteria, Filter, MAX_TRACES, Purpose, Record, TapReader, Taps},
+    tap::{Criteria, Filter, Lost, MAX_TRACES, Purpose, Record, TapReader, Taps},
 };
 
 /// How often what was copied is sent on.
@@ -123,7 +123,17 @@ pub fn start(plane: &Arc<Plane>, taps: &Arc<Taps>, request: &Request) -> Answer 
         Ok(reader) => {
             let plane = Arc::clone(plane);
             let first = json!({ "ok": true, "node": plane.config().node.name });
-            Answer::Stream(first, Box::new(move |client| send(&plane, reader, client)))
+            Answer::Stream(
+                first,
+                Box::new(move |client| {
+                    // Whose calls they are is nobody's business but the client's.
+                    log::info!("a trace begins");
+                    let (result, lost) = send(&plane, reader, client);
+                    let left_out = lost.queue_full + lost.limited;
+                    log::info!("a trace ends; {left_out} messages were left out");
+                    result
+                }),
+            )
         }
         Err(reason) => refusal(&reason).into(),
     }
@@ -149,8 +159,13 @@ fn open(taps: &Arc<Taps>, request: &Request) -> Result<TapReader, String> {
     })
 }
 
-/// Sends what is copied until the client goes.
-fn send(plane: &Plane, mut reader: TapReader, client: &Client<'_>) -> io::Result<()> {
+/// Sends what is copied until the client goes, and says what was not.
+fn send(plane: &Plane, mut reader: TapReader, client: &Client<'_>) -> (io::Result<()>, Lost) {
+    let result = send_until_gone(plane, &mut reader, client);
+    (result, reader.lost())
+}
+
+fn send_until_gone(plane: &Plane, reader: &mut TapReader, client: &Client<'_>) -> io::Result<()> {
     let table = plane.table();
     let mut shown_lost = reader.lost();
     let mut lines = Vec::new();

@@ -16,6 +16,7 @@ use super::{
     netlink::{Events, Requests},
     table::{Neighbours, NextHops, Routes},
 };
+use crate::log_limit::LogLimit;
 
 /// Changes come in bursts (a link that goes up, a routing daemon that starts): wait this long for more.
 const GATHER: Duration = Duration::from_millis(5);
@@ -277,7 +278,10 @@ impl Mirror {
                 }
                 // Not seen in practice. Read everything from time to time instead.
                 Err(error) => {
-                    log::warn!("cannot read changes of routes and neighbours: {error}");
+                    TROUBLE.log(
+                        log::Level::Warn,
+                        format_args!("cannot read changes of routes and neighbours: {error}"),
+                    );
                     self.routes.failed(now);
                     self.neighbours.failed(now);
                     std::thread::park_timeout(RETRY);
@@ -357,9 +361,15 @@ impl Mirror {
 
 fn report(what: &str, outcome: io::Result<()>) {
     if let Err(error) = outcome {
-        log::warn!("cannot read the kernel's {what}: {error}");
+        TROUBLE.log(
+            log::Level::Warn,
+            format_args!("cannot read the kernel's {what}: {error}"),
+        );
     }
 }
+
+/// What goes wrong with netlink is tried again soon, and goes wrong again.
+static TROUBLE: LogLimit = LogLimit::new();
 
 fn timespec(duration: Duration) -> Timespec {
     Timespec {
