@@ -1,6 +1,11 @@
 //! What is really on the wire: captures, and what tshark says about them.
 
-use std::{net::SocketAddr, path::PathBuf, process::Command, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
@@ -109,21 +114,7 @@ impl Capture {
     /// When dumpcap does not end, or tshark cannot read the file.
     pub fn stop(mut self) -> Result<Vec<Packet>> {
         self.end()?;
-        let output = self.fields(&[
-            "ip.src",
-            "ip.dst",
-            "ipv6.src",
-            "ipv6.dst",
-            "ip.checksum.status",
-            "udp.checksum.status",
-            "frame.len",
-            "frame.protocols",
-            "_ws.malformed",
-        ])?;
-        output
-            .lines()
-            .map(|line| parse(line).with_context(|| format!("tshark says {line:?}")))
-            .collect()
+        packets(&self.file)
     }
 
     /// Ends the capture and returns the datagrams in it, byte by byte.
@@ -133,15 +124,18 @@ impl Capture {
     /// As [`Self::stop`].
     pub fn datagrams(mut self) -> Result<Vec<Datagram>> {
         self.end()?;
-        let output = self.fields(&[
-            "ip.src",
-            "ipv6.src",
-            "udp.srcport",
-            "ip.dst",
-            "ipv6.dst",
-            "udp.dstport",
-            "udp.payload",
-        ])?;
+        let output = fields(
+            &self.file,
+            &[
+                "ip.src",
+                "ipv6.src",
+                "udp.srcport",
+                "ip.dst",
+                "ipv6.dst",
+                "udp.dstport",
+                "udp.payload",
+            ],
+        )?;
         // A fragment that is not the last has no UDP layer.
         let lines = output.lines().filter(|line| !line.ends_with(";;"));
         lines
@@ -154,25 +148,51 @@ impl Capture {
         self.process.signal(Signal::INT);
         self.process.wait(Duration::from_secs(10)).map(drop)
     }
+}
 
-    /// The first value of each field in each packet.
-    fn fields(&self, fields: &[&str]) -> Result<String> {
-        let mut command = Command::new("tshark");
-        command.args([
-            "-n",
-            "-o",
-            "udp.check_checksum:TRUE",
-            "-o",
-            "ip.check_checksum:TRUE",
-        ]);
-        // Replies may go to any port.
-        command.args(["-d", "udp.port==1-65535,sip"]);
-        command.args(["-T", "fields", "-E", "separator=;", "-E", "occurrence=f"]);
-        for field in fields {
-            command.args(["-e", field]);
-        }
-        run(command.arg("-r").arg(&self.file))
+/// What tshark makes of the packets of a capture file, from whomever it is.
+///
+/// # Errors
+///
+/// When tshark cannot read it.
+pub fn packets(file: &Path) -> Result<Vec<Packet>> {
+    let output = fields(
+        file,
+        &[
+            "ip.src",
+            "ip.dst",
+            "ipv6.src",
+            "ipv6.dst",
+            "ip.checksum.status",
+            "udp.checksum.status",
+            "frame.len",
+            "frame.protocols",
+            "_ws.malformed",
+        ],
+    )?;
+    output
+        .lines()
+        .map(|line| parse(line).with_context(|| format!("tshark says {line:?}")))
+        .collect()
+}
+
+/// The first value of each field in each packet.
+fn fields(file: &Path, fields: &[&str]) -> Result<String> {
+    let mut command = Command::new("tshark");
+    command.args([
+        "-n",
+        "-o",
+        "udp.check_checksum:TRUE",
+        "-o",
+        "ip.check_checksum:TRUE",
+    ]);
+    // Replies may go to any port.
+    command.args(["-d", "udp.port==1-65535,sip"]);
+    command.args(["-T", "fields", "-E", "separator=;", "-E", "occurrence=f"]);
+    for field in fields {
+        command.args(["-e", field]);
     }
+    run(command.arg("-r").arg(file))
 }
 
 fn parse_datagram(line: &str) -> Option<Datagram> {

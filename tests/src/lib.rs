@@ -31,6 +31,7 @@ pub mod dns;
 pub mod exabgp;
 pub mod fleet;
 pub mod frame;
+pub mod hep;
 pub mod home;
 pub mod host;
 pub mod kamailio;

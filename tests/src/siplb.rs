@@ -77,6 +77,8 @@ pub struct Options {
     pub rules_before: Vec<String>,
     /// More at the end of the configuration.
     pub rest: String,
+    /// What it logs, as `RUST_LOG` has it; as usual when empty.
+    pub log: String,
 }
 
 impl Options {
@@ -96,6 +98,7 @@ impl Options {
             idle_backends: 0,
             rules_before: Vec::new(),
             rest: String::new(),
+            log: String::new(),
         }
     }
 
@@ -216,6 +219,7 @@ struct Files {
     control: PathBuf,
     statistics: PathBuf,
     pins: PathBuf,
+    log: String,
 }
 
 /// A running siplb.
@@ -257,6 +261,7 @@ impl Siplb {
             control: own("control.sock"),
             statistics: own("stats"),
             pins,
+            log: options.log.clone(),
         };
         options.put_down(lab, &files)?;
         let mut siplb = Self {
@@ -460,6 +465,11 @@ pub struct Client {
 }
 
 impl Client {
+    /// The node's control socket.
+    pub fn control(&self) -> &Path {
+        &self.control
+    }
+
     /// The command with this node's control socket, not run yet.
     ///
     /// # Errors
@@ -511,6 +521,9 @@ pub fn binary() -> Result<PathBuf> {
 fn spawn(lab: &Lab, host: &Host, node: &str, files: &Files, starts: u32) -> Result<Process> {
     let mut command = Command::new(binary()?);
     command.args(["run", "--config"]).arg(&files.configuration);
+    if !files.log.is_empty() {
+        command.env("RUST_LOG", &files.log);
+    }
     let node = match node {
         NODE => "siplb".to_string(),
         other => format!("siplb-{other}"),
