@@ -35,7 +35,7 @@ use arc_swap::ArcSwap;
 use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
 
-use self::{budget::Budget, calls::Calls};
+use self::{budget::Budget, calls::Calls, record::Slot};
 
 /// Most taps at a time besides the one of HEP.
 pub const MAX_TRACES: usize = 4;
@@ -70,9 +70,9 @@ pub struct Tap {
 #[derive(Debug)]
 struct Queue {
     /// Records to fill.
-    free: ArrayQueue<Box<Record>>,
+    free: ArrayQueue<Slot>,
     /// Records to look at.
-    full: ArrayQueue<Box<Record>>,
+    full: ArrayQueue<Slot>,
     /// Messages that found no record to fill.
     dropped: CachePadded<AtomicU64>,
     /// Messages beyond the limit.

@@ -562,8 +562,8 @@ fn status_asks_the_running_node() {
     answer["ok"] = true.into();
     let reply = answer.clone();
     let handler = move |request: &lb_userspace::control::Request| match request.command.as_str() {
-        "status" => reply.clone(),
-        _ => server::refusal("no such command"),
+        "status" => reply.clone().into(),
+        _ => server::refusal("no such command").into(),
     };
     let _server = server::serve(Path::new(&dir.path("control.sock")), Arc::new(handler)).unwrap();
     let wanted = "\

@@ -152,6 +152,10 @@ fn configuration_keys() {
         ("nat", "nat: { unknown_key: 1 }"),
         ("control", "control: { unknown_key: 1 }"),
         ("stats", "stats: { unknown_key: 1 }"),
+        (
+            "hep",
+            "listeners: [ { name: l, address: 192.0.2.1 } ]\npools: [ { name: p } ]\nhep: { unknown_key: 1 }",
+        ),
     ] {
         let error = lb_userspace::config::parse(text, "f").unwrap_err();
         let problem = error

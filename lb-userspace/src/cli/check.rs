@@ -12,7 +12,7 @@ use serde::Serialize;
 use self::{
     against::Against,
     client_address::ClientAddressMeaning,
-    parts::{LimitsMeaning, NatMeaning, OutboundMeaning, datapath, nat},
+    parts::{HepMeaning, LimitsMeaning, NatMeaning, OutboundMeaning, datapath, nat},
 };
 use super::{
     Failure,
@@ -76,6 +76,8 @@ struct Meaning {
     datapath: DatapathMeaning,
     control_socket: String,
     stats_file: String,
+    /// `null` for no collector.
+    hep: Option<HepMeaning>,
     notes: Vec<String>,
     /// `null` where the running node was not asked.
     against_running: Option<Against>,
@@ -262,6 +264,7 @@ impl Meaning {
             },
             control_socket: config.control.socket.display().to_string(),
             stats_file: config.stats.file.display().to_string(),
+            hep: config.hep.as_ref().map(HepMeaning::new),
             notes: notes(config),
             against_running: None,
         }
@@ -370,6 +373,9 @@ fn node(config: &Config) -> Grid {
         &config.control.socket.display().to_string(),
     ]);
     grid.row(["statistics", &config.stats.file.display().to_string()]);
+    if let Some(hep) = &config.hep {
+        grid.row(["HEP", &HepMeaning::new(hep).text()]);
+    }
     grid
 }
 

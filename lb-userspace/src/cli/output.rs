@@ -194,6 +194,14 @@ pub(super) fn grouped(number: u64) -> String {
     text
 }
 
+/// `1 message`, `1,234 messages`.
+pub(super) fn messages(number: u64) -> String {
+    match number {
+        1 => "1 message".to_owned(),
+        number => format!("{} messages", grouped(number)),
+    }
+}
+
 /// Part of a whole in percent, one decimal; empty when there is no whole.
 pub(super) fn percent(part: u64, whole: u64) -> String {
     if whole == 0 {

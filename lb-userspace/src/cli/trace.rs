@@ -23,7 +23,7 @@ use signal_hook::{
 use self::{ladder::Ladder, pcap::Pcap};
 use super::{
     Failure, Running,
-    output::{Output, Terminal, grouped},
+    output::{Output, Terminal, grouped, messages},
 };
 use crate::{
     config::parse_duration,
@@ -128,7 +128,7 @@ pub(super) fn trace(arguments: &TraceArgs, output: &Output) -> Result<(), Failur
     };
     sink.flush()?;
     if arguments.pcap.is_some() {
-        eprintln!("{} messages, {} left out", grouped(shown), grouped(lost));
+        eprintln!("{}, {} left out", messages(shown), grouped(lost));
     }
     result
 }
@@ -191,7 +191,7 @@ impl Sink<'_> {
             Self::Text(ladder, output) => output.text(&ladder.gap(more)),
             Self::Json(output) => output.json(&line, true),
             Self::Pcap(_) => {
-                let text = format!("{} messages are missing in the capture", grouped(more));
+                let text = format!("{} missing in the capture", messages(more));
                 eprintln!("{}", Terminal::of_stderr().red(&text));
                 Ok(())
             }

@@ -33,6 +33,9 @@ const MAX_CLIENTS: usize = 16;
 /// How long a client that gets one line after the other may take none of them.
 const STREAM_PATIENCE: Duration = Duration::from_secs(60);
 
+/// Writes to a client for as long as it likes.
+pub type Body = dyn FnOnce(&Client<'_>) -> io::Result<()>;
+
 /// Answers a request.
 pub type Handler = dyn Fn(&Request) -> Answer + Send + Sync;
 
@@ -41,7 +44,7 @@ pub enum Answer {
     /// An object that has `"ok"`; [`refusal`] makes one that says no.
     Line(Value),
     /// Such an object, and then what is written to the client, until that returns: then the conversation ends.
-    Stream(Value, Box<dyn FnOnce(&Client<'_>) -> io::Result<()>>),
+    Stream(Value, Box<Body>),
 }
 
 impl From<Value> for Answer {

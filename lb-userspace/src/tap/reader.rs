@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
-use super::{Record, Tap, Taps};
+use super::{Record, Tap, Taps, record::Slot};
 
 /// How old a record is when it is handed over. Workers put their records into queues of their own; by then those of other
 /// workers with earlier times are there as well.
@@ -23,7 +23,7 @@ pub struct TapReader {
     taps: Arc<Taps>,
     tap: Arc<Tap>,
     /// Records that are not handed over yet.
-    held: Vec<Box<Record>>,
+    held: Vec<Slot>,
 }
 
 impl TapReader {
@@ -52,7 +52,7 @@ impl TapReader {
         }
         // Stable: what a worker did in one batch stays in its order.
         self.held.sort_by_key(|record| record.at_ns);
-        let is_settled = |record: &Box<Record>| record.at_ns.saturating_add(SETTLED_NS) <= now_ns;
+        let is_settled = |record: &Slot| record.at_ns.saturating_add(SETTLED_NS) <= now_ns;
         let settled = self.held.partition_point(is_settled);
         let mut result = Ok(());
         let mut done = 0;

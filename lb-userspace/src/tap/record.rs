@@ -46,6 +46,9 @@ pub struct Sent {
     kept: usize,
 }
 
+/// A record on its way between worker and reader: only the pointer moves.
+pub(super) type Slot = Box<Record>;
+
 /// One decision of a worker. Made once, filled again and again.
 #[derive(Clone, Debug)]
 pub struct Record {

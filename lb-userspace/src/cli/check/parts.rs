@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::Meaning;
 use crate::{
     cli::output::{Align, Grid, grouped, span},
-    config::{Config, Limits, Mode, OnBreach, Outbound, Topology, WantedAttach, ZeroCopy},
+    config::{Config, Hep, Limits, Mode, OnBreach, Outbound, Topology, WantedAttach, ZeroCopy},
     nat::Policy,
 };
 
@@ -130,6 +130,34 @@ impl OutboundMeaning {
         };
         grid.row(["name servers", &servers]);
         grid
+    }
+}
+
+/// `hep`, if there is any.
+#[derive(Debug, Serialize)]
+pub(super) struct HepMeaning {
+    collector: String,
+    sample: f64,
+    id: u32,
+    has_password: bool,
+}
+
+impl HepMeaning {
+    pub(super) fn new(hep: &Hep) -> Self {
+        Self {
+            collector: hep.collector.to_string(),
+            sample: hep.sample,
+            id: hep.id,
+            has_password: hep.password_file.is_some(),
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        let share = 100.0 * self.sample;
+        format!(
+            "{share} % of all calls to {}, as node {}",
+            self.collector, self.id
+        )
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     cli::{
         explain::{diff, printable::printable},
-        output::{Terminal, grouped},
+        output::{Terminal, grouped, messages},
     },
     control::trace::Traced,
 };
@@ -129,10 +129,10 @@ impl Ladder {
     }
 
     /// Says that messages are missing here.
-    pub fn gap(&self, messages: u64) -> String {
+    pub fn gap(&self, missing: u64) -> String {
         let text = format!(
-            "      ... {} messages left out: more than the trace can take; narrow it, or raise --limit",
-            grouped(messages)
+            "      ... {} left out: more than the trace can take; narrow it, or raise --limit",
+            messages(missing)
         );
         format!("{}\n", self.terminal.red(&text))
     }

@@ -190,8 +190,11 @@ mod tests {
         }
     }
 
-    /// Time in nanoseconds, ends, payload and length on the wire of each packet. Checksums of whole ones are right.
-    fn read(bytes: &[u8]) -> Vec<(u64, [(IpAddr, u16); 2], Vec<u8>, u32)> {
+    /// Time in nanoseconds, ends, payload and length on the wire.
+    type Seen = (u64, [(IpAddr, u16); 2], Vec<u8>, u32);
+
+    /// What is in a file. Checksums of whole ones are right.
+    fn read(bytes: &[u8]) -> Vec<Seen> {
         let mut reader = LegacyPcapReader::new(1 << 16, bytes).unwrap();
         let mut found = Vec::new();
         loop {

@@ -29,7 +29,7 @@ enum Type {
     DestinationPort = 8,
     Seconds = 9,
     Microseconds = 10,
-    ProtocolType = 11,
+    Protocol = 11,
     CaptureId = 12,
     AuthenticationKey = 14,
     Payload = 15,
@@ -89,7 +89,7 @@ impl Packet<'_> {
         let microseconds = (self.time_ns % 1_000_000_000 / 1_000) as u32;
         chunk(Type::Seconds, &seconds.to_be_bytes());
         chunk(Type::Microseconds, &microseconds.to_be_bytes());
-        chunk(Type::ProtocolType, &[SIP]);
+        chunk(Type::Protocol, &[SIP]);
         chunk(Type::CaptureId, &self.capture_id.to_be_bytes());
         if let Some(password) = self.password {
             chunk(Type::AuthenticationKey, password);
