@@ -365,7 +365,8 @@ fn handle_frame(
     let verdict = forward_and_read(table, &datagram, scratch, &mut message);
     way_out.count(table, &verdict, &datagram, scratch);
     if way_out.tap.is_on() {
-        let is_reply = matches!(verdict.action, Action::Reply { .. });
+        // See below.
+        let needs_checksum = matches!(verdict.action, Action::Reply { .. } | Action::AwaitName);
         let look = Look {
             table,
             datagram: &datagram,
@@ -373,7 +374,7 @@ fn handle_frame(
             verdict: &verdict,
             scratch,
             way: Way::AfXdp,
-            is_spoilt: is_reply && !frame::checksum_is_right(udp, &ends, payload),
+            is_spoilt: needs_checksum && !frame::checksum_is_right(udp, &ends, payload),
         };
         way_out.tap.offer(&look, &way_out.stats);
     }

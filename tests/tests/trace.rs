@@ -85,7 +85,16 @@ fn of_log(messages: &[Message], sent: bool) -> impl Iterator<Item = String> {
 }
 
 #[test]
-fn a_natted_call_is_shown_as_both_sides_see_it() {
+fn a_natted_call_over_af_xdp_is_shown_as_both_sides_see_it() {
+    both_sides(DataPath::Native, "af-xdp");
+}
+
+#[test]
+fn a_natted_call_over_kernel_sockets_is_shown_as_both_sides_see_it() {
+    both_sides(DataPath::Socket, "kernel");
+}
+
+fn both_sides(data_path: DataPath, way: &str) {
     if !can_run() {
         return;
     }
@@ -96,7 +105,7 @@ fn a_natted_call_is_shown_as_both_sides_see_it() {
         nat: "{ detect: [received, contact-private, sdp-private], fix: [rport, contact, sdp] }"
             .into(),
         log: "trace".into(),
-        ..Options::new(DataPath::Native)
+        ..Options::new(data_path)
     };
     let mut siplb = Siplb::start(&lab, &options).expect("siplb");
     let client = siplb.client();
@@ -176,7 +185,7 @@ fn a_natted_call_is_shown_as_both_sides_see_it() {
         .expect("an INVITE");
     assert_eq!(invite.outcome, "request_to_pool");
     assert_eq!(invite.backend.as_deref(), Some("sip1"));
-    assert_eq!(invite.way, "af-xdp");
+    assert_eq!(invite.way, way);
     assert_eq!(
         invite.source.map(|source| source.ip()),
         Some(lab.visible_address(Family::V4))

@@ -29,7 +29,7 @@ use crate::{
     config::parse_duration,
     control::{
         Request,
-        client::Next,
+        client::{Next, Stream},
         trace::{DEFAULT_LIMIT, Line, Traced},
     },
 };
@@ -86,51 +86,85 @@ pub(super) fn trace(arguments: &TraceArgs, output: &Output) -> Result<(), Failur
     }
     let mut stream = arguments.running.stream(&arguments.request())?;
     let mut sink = arguments.sink(output)?;
+    let mut counts = Counts::default();
+    let result = show(arguments, &ended, &mut stream, &mut sink, &mut counts);
+    let result = result.and_then(|end| sink.flush().map(|()| end));
+    match result {
+        // Whoever reads the capture has seen enough.
+        Err(_) if matches!(&sink, Sink::Pcap(pcap) if pcap.is_closed()) => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(_) if arguments.pcap.is_some() => {
+            let left_out = grouped(counts.lost);
+            eprintln!("{}, {left_out} left out", messages(counts.shown));
+        }
+        Ok(_) => {}
+    }
+    match result {
+        Ok(End::Node) => Err(Failure::Failed("the node has ended the trace".to_owned())),
+        _ => Ok(()),
+    }
+}
+
+/// Who has ended a trace.
+#[derive(Clone, Copy)]
+enum End {
+    User,
+    Node,
+}
+
+#[derive(Default)]
+struct Counts {
+    shown: u64,
+    lost: u64,
+}
+
+/// Shows what comes until somebody ends it.
+fn show(
+    arguments: &TraceArgs,
+    ended: &AtomicBool,
+    stream: &mut Stream,
+    sink: &mut Sink<'_>,
+    counts: &mut Counts,
+) -> Result<End, Failure> {
     let until = arguments.duration.map(|duration| Instant::now() + duration);
     let left = |now: Instant| {
         until.map_or(LOOK_EVERY, |until| {
             until.saturating_duration_since(now).min(LOOK_EVERY)
         })
     };
-    let mut shown = 0;
-    let mut lost = 0;
     let mut flushed = Instant::now();
-    let result = loop {
+    loop {
         let now = Instant::now();
         if now.duration_since(flushed) >= LOOK_EVERY {
             sink.flush()?;
             flushed = now;
         }
         let wait = left(now);
-        if ended.load(Relaxed) || wait.is_zero() || arguments.count == Some(shown) {
-            break Ok(());
+        if ended.load(Relaxed) || wait.is_zero() || arguments.count == Some(counts.shown) {
+            return Ok(End::User);
         }
         let line = match stream.next_line(wait)? {
             Next::Line(line) => line,
             Next::Nothing => continue,
-            Next::End => break Err(Failure::Failed("the node has ended the trace".to_owned())),
+            Next::End => return Ok(End::Node),
         };
         match serde_json::from_slice(&line) {
             Ok(Line::Message(message)) => {
-                shown += 1;
+                counts.shown += 1;
                 sink.message(*message, arguments.credentials)?;
             }
             Ok(Line::Lost {
                 queue_full,
                 limited,
             }) => {
-                let before = std::mem::replace(&mut lost, queue_full + limited);
-                sink.lost(queue_full, limited, lost.saturating_sub(before))?;
+                let before = std::mem::replace(&mut counts.lost, queue_full + limited);
+                let more = counts.lost.saturating_sub(before);
+                sink.lost(queue_full, limited, more)?;
             }
             // A newer node may say more.
             Err(_) => {}
         }
-    };
-    sink.flush()?;
-    if arguments.pcap.is_some() {
-        eprintln!("{}, {} left out", messages(shown), grouped(lost));
     }
-    result
 }
 
 impl TraceArgs {

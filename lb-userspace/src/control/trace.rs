@@ -169,14 +169,26 @@ fn send_until_gone(plane: &Plane, reader: &mut TapReader, client: &Client<'_>) -
     let table = plane.table();
     let mut shown_lost = reader.lost();
     let mut lines = Vec::new();
+    let mut backends = plane.backend_names();
     while client.stays(EVERY)? {
         let now = monotonic_ns();
-        let view = View {
-            table: &table.load(),
-            backends: &plane.backend_names(),
-            since_1970_ns: unix_ns().saturating_sub(now),
-        };
+        let table = table.load_full();
+        let since_1970_ns = unix_ns().saturating_sub(now);
         reader.drain(now, |record| {
+            // An index always means the same backend; new ones come behind the others.
+            let indices = [record.source_backend, record.backend];
+            if indices
+                .iter()
+                .flatten()
+                .any(|index| usize::from(index.0) >= backends.len())
+            {
+                backends = plane.backend_names();
+            }
+            let view = View {
+                table: &table,
+                backends: &backends,
+                since_1970_ns,
+            };
             put(&Line::Message(Box::new(view.message(record))), &mut lines)?;
             if lines.len() >= PIECE {
                 client.send(&lines)?;

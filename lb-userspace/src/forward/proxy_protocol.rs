@@ -113,6 +113,24 @@ mod tests {
     }
 
     #[test]
+    fn a_datagram_without_its_header() {
+        for version in [ProxyVersion::V1, ProxyVersion::V2] {
+            for (source, destination) in [
+                ("198.51.100.7:40000", "203.0.113.10:5060"),
+                ("[2001:db8:1::7]:40000", "[2001:db8::10]:5060"),
+            ] {
+                let mut datagram = header(version, source, destination);
+                datagram.extend(b"BYE");
+                assert_eq!(without_proxy_header(&datagram), b"BYE");
+            }
+        }
+        for plain in [&b"BYE sip:a SIP/2.0\r\n"[..], b"", b"PROXY ", b"\r\n\r\n"] {
+            assert_eq!(without_proxy_header(plain), plain);
+        }
+        assert_eq!(without_proxy_header(&PROXY_SIGNATURE), b"");
+    }
+
+    #[test]
     fn version_2() {
         let four = header(ProxyVersion::V2, "198.51.100.7:40000", "203.0.113.10:5060");
         assert_eq!(

@@ -25,6 +25,7 @@ const TTL: u8 = 64;
 pub(super) struct Pcap {
     file: BufWriter<Box<dyn Write>>,
     name: String,
+    closed: bool,
 }
 
 impl Pcap {
@@ -43,6 +44,7 @@ impl Pcap {
         let mut pcap = Self {
             file: BufWriter::new(file),
             name,
+            closed: false,
         };
         pcap.write(&file_header())?;
         pcap.flush()?;
@@ -74,8 +76,16 @@ impl Pcap {
         self.explain(result)
     }
 
-    fn explain(&self, result: io::Result<()>) -> Result<(), Failure> {
-        result.map_err(|error| Failure::Failed(format!("{}: {error}", self.name)))
+    /// Whether the last writing failed because nobody reads any more.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    fn explain(&mut self, result: io::Result<()>) -> Result<(), Failure> {
+        result.map_err(|error| {
+            self.closed = error.kind() == io::ErrorKind::BrokenPipe;
+            Failure::Failed(format!("{}: {error}", self.name))
+        })
     }
 }
 
