@@ -1,11 +1,11 @@
 //! Copies of what crosses the workers, for those who want to look: `siplb trace` and HEP. tcpdump sees nothing of what AF_XDP
 //! takes and sends.
 //!
-//! A [`Tap`] has a [`Filter`] and, for each worker, a [`Queue`] of records that were made when it was opened: a worker takes an
+//! A [`Tap`] has a [`Filter`] and, for each worker, a queue of records that were made when it was opened: a worker takes an
 //! empty record, fills it and hands it over, without a lock and without taking memory. When there is none left the message is not
 //! copied, and counted. Nobody's call waits for it.
 //!
-//! While there is no tap a worker reads one pointer a batch ([`TapSide::begin`]) and tests one bit a message. A tap costs its
+//! While there is no tap a worker reads one pointer a batch (`TapSide::begin`) and tests one bit a message. A tap costs its
 //! worker the filter, and for a message that it wants one copy as it came and one as it leaves.
 
 mod budget;

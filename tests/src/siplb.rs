@@ -77,7 +77,7 @@ pub struct Options {
     pub rules_before: Vec<String>,
     /// More at the end of the configuration.
     pub rest: String,
-    /// What it logs, as `RUST_LOG` has it; as usual when empty.
+    /// What it logs, as `RUST_LOG` has it; as usual when empty, and when it is started again.
     pub log: String,
 }
 
@@ -219,7 +219,6 @@ struct Files {
     control: PathBuf,
     statistics: PathBuf,
     pins: PathBuf,
-    log: String,
 }
 
 /// A running siplb.
@@ -261,11 +260,10 @@ impl Siplb {
             control: own("control.sock"),
             statistics: own("stats"),
             pins,
-            log: options.log.clone(),
         };
         options.put_down(lab, &files)?;
         let mut siplb = Self {
-            process: spawn(lab, host, node, &files, 0)?,
+            process: spawn(lab, host, node, &files, 0, &options.log)?,
             node: node.into(),
             files,
             interfaces: lab.interfaces.clone(),
@@ -290,7 +288,7 @@ impl Siplb {
     ///
     /// As [`Self::start`].
     pub fn start_again_in(&mut self, lab: &Lab, host: &Host) -> Result<()> {
-        self.process = spawn(lab, host, &self.node, &self.files, self.starts)?;
+        self.process = spawn(lab, host, &self.node, &self.files, self.starts, "")?;
         self.starts += 1;
         self.await_ready()
     }
@@ -518,11 +516,18 @@ pub fn binary() -> Result<PathBuf> {
     found.context("siplb is not built; run `cargo xtask build`")
 }
 
-fn spawn(lab: &Lab, host: &Host, node: &str, files: &Files, starts: u32) -> Result<Process> {
+fn spawn(
+    lab: &Lab,
+    host: &Host,
+    node: &str,
+    files: &Files,
+    starts: u32,
+    log: &str,
+) -> Result<Process> {
     let mut command = Command::new(binary()?);
     command.args(["run", "--config"]).arg(&files.configuration);
-    if !files.log.is_empty() {
-        command.env("RUST_LOG", &files.log);
+    if !log.is_empty() {
+        command.env("RUST_LOG", log);
     }
     let node = match node {
         NODE => "siplb".to_string(),
