@@ -13,12 +13,12 @@ use std::{
 use lb_userspace::control::trace::{Line, Traced};
 use rustix::process::Signal;
 use siplb_lab::{
-    Family, Lab, Process, Shape, Siplb, can_run,
+    Family, Lab, Process, Shape, Siplb, can_run, can_run_with,
     capture::{Checksum, packets},
     hep::Collector,
     siplb::{Client, DataPath, Options},
     sipp::{Message, Plan, Scenario, Sipp},
-    until, which,
+    until,
 };
 
 const SETTLE: Duration = Duration::from_secs(20);
@@ -95,7 +95,7 @@ fn a_natted_call_over_kernel_sockets_is_shown_as_both_sides_see_it() {
 }
 
 fn both_sides(data_path: DataPath, way: &str) {
-    if !can_run() {
+    if !can_run_with(&["tshark", "sngrep"]) {
         return;
     }
     let lab = Lab::new(Shape::Home, 1).expect("a lab");
@@ -110,11 +110,11 @@ fn both_sides(data_path: DataPath, way: &str) {
     let mut siplb = Siplb::start(&lab, &options).expect("siplb");
     let client = siplb.client();
 
-    // A collector that comes by a reload, and an independent one behind it where there is one.
+    // A collector that comes by a reload, and an independent one behind it.
     let server = lab.server(Family::V4, 0);
     let at = |port| (server.ip(), port).into();
-    let sngrep = which("sngrep").map(|_| sngrep_listens(&lab, at(9061)));
-    let collector = Collector::start(&lab.servers, at(9060), sngrep.as_ref().map(|_| at(9061)));
+    let (sngrep, understood) = sngrep_listens(&lab, at(9061));
+    let collector = Collector::start(&lab.servers, at(9060), Some(at(9061)));
     let collector = collector.expect("a collector");
     let password = lab.dir().join("password");
     fs::write(&password, PASSWORD).expect("a file");
@@ -225,11 +225,9 @@ fn both_sides(data_path: DataPath, way: &str) {
         assert_eq!(packet.ip_checksum, Some(Checksum::Good), "{packet:?}");
         assert_eq!(packet.udp_checksum, Some(Checksum::Good), "{packet:?}");
     }
-    if which("sngrep").is_some() {
-        let copy = lab.dir().join("sngrep.pcap");
-        sngrep_reads(&capture, &copy);
-        assert_eq!(packets(&copy).expect("a copy").len(), 2 * count);
-    }
+    let copy = lab.dir().join("sngrep.pcap");
+    sngrep_reads(&capture, &copy);
+    assert_eq!(packets(&copy).expect("a copy").len(), 2 * count);
 
     // HEP: the same messages.
     let all_there = || (collector.count() >= 2 * count).then_some(());
@@ -264,11 +262,9 @@ fn both_sides(data_path: DataPath, way: &str) {
         );
         assert!(now.abs_diff(packet.seconds.into()) < 120, "{packet:?}");
     }
-    if let Some((process, file)) = sngrep {
-        end(process);
-        let seen = packets(&file).expect("a capture");
-        assert_eq!(seen.len(), 2 * count, "what sngrep has understood of HEP");
-    }
+    end(sngrep);
+    let seen = packets(&understood).expect("a capture");
+    assert_eq!(seen.len(), 2 * count, "what sngrep has understood of HEP");
 
     let totals = siplb.settled("HEP to be counted", |totals| {
         totals.counter("hep_sent") == 2 * count as u64

@@ -133,6 +133,7 @@ const LABS: &[Need] = &[
     Need::program("exabgp", "announces in a lab", "exabgp", "exabgp"),
     Need::program("vtysh", "reads the file for FRR", "frr", "frr"),
     Need::program("tshark", "reads what was sent", "tshark", "wireshark-cli"),
+    Need::program("sngrep", "reads captures and HEP", "sngrep", "sngrep"),
     Need::program("tcpdump", "records what was sent", "tcpdump", "tcpdump"),
     Need::program(
         "bpftool",
