@@ -152,7 +152,7 @@ Examples:
         long_about = "Put the configuration file as it is now into force, whole or not at all
 
 The running node reads the file that it was started with again. Nothing is lost: health, states, counters, history and pins go on. \
-What only a restart can change (node, datapath, addresses of listeners, control, stats) is refused, and so is a file with mistakes. SIGHUP does the \
+What only a restart can change (node, datapath, addresses of listeners, announce, control, stats, metrics) is refused, and so is a file with mistakes. SIGHUP does the \
 same.",
         after_help = "\
 Examples:

@@ -72,6 +72,8 @@ pub struct Config {
     pub stats: Stats,
     /// Who gets copies of messages; `None` for nobody.
     pub hep: Option<Hep>,
+    /// Metrics over HTTP.
+    pub metrics: Metrics,
 }
 
 /// `node`: who this is.
@@ -522,6 +524,13 @@ pub struct Stats {
 impl Stats {
     /// Default of [`Stats::file`].
     pub const DEFAULT_FILE: &str = "/run/siplb/stats";
+}
+
+/// `metrics`: metrics and JSON over HTTP.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metrics {
+    /// `listen`, default none: the TCP address and port that answers. 0.0.0.0 and :: are all addresses of the host.
+    pub listen: Option<SocketAddr>,
 }
 
 /// Reads and checks a configuration file and the secret files that it names.

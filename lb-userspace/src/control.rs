@@ -1,9 +1,10 @@
-//! What runs beside the workers: next hops, the control socket, HEP.
+//! What runs beside the workers: next hops, health, the control socket, HEP, metrics over HTTP.
 
 pub mod announce;
 pub mod client;
 pub mod commands;
 pub mod hep;
+pub mod http;
 pub mod next_hops;
 pub mod plane;
 pub mod probes;

@@ -22,6 +22,7 @@ mod response;
 mod rewrite;
 mod rotation;
 mod route_rule;
+mod seen;
 mod stamp;
 mod stun;
 mod table;
@@ -38,6 +39,7 @@ pub use outcome::{Outcome, OutcomeClass};
 pub use proxy_protocol::{PROXY_SIGNATURE, proxy_header_of_our_own, without_proxy_header};
 pub use reply::REPLY_GROWTH;
 pub use route_rule::{RouteRule, Texts};
+pub use seen::{CountedMethod, MessageClass, Seen};
 pub use table::Table;
 pub(crate) use text::Text;
 pub use trace::{Choice, NatTrace, ResponseTrace, RouteOwner, RouteValue, Trace};
@@ -71,6 +73,8 @@ pub struct Scratch {
     pub reply: Vec<u8>,
     /// Why the request is not well-formed, when its listener validates: refused for it or marked, see the verdict.
     pub invalid: Option<Reason>,
+    /// What the message is; `None` when the datagram is none of SIP.
+    pub seen: Option<Seen>,
     /// What the worker remembers. Nothing depends on its being there but which backend a request meets when the strategy
     /// or the table does not say.
     pub memory: Memory,
@@ -94,6 +98,7 @@ impl Scratch {
             edits: Edits::new(),
             reply: Vec::with_capacity(usize::from(u16::MAX) + REPLY_GROWTH),
             invalid: None,
+            seen: None,
             memory: Memory::default(),
             now_ns: 0,
             names: Arc::default(),
@@ -108,6 +113,7 @@ impl Scratch {
         self.edits.clear();
         self.reply.clear();
         self.invalid = None;
+        self.seen = None;
     }
 }
 
@@ -218,6 +224,7 @@ pub fn forward_and_read(
     if sip::read_into(datagram.payload, message).is_err() {
         return Verdict::without_sending(Outcome::NotSip);
     }
+    scratch.seen = Some(Seen::of(message, datagram.payload));
     match request::decide(table, listener, &datagram, message, scratch) {
         Some(verdict) => verdict,
         None => response::decide(table, listener, &datagram, message, scratch),

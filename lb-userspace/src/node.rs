@@ -15,7 +15,7 @@ use std::{
         mpsc::{self, RecvTimeoutError},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result, bail};
@@ -33,12 +33,13 @@ use crate::{
         client,
         commands::carry_out,
         hep::HepSender,
+        http::{self, pages::Pages},
         next_hops::Watcher,
         plane::{Plane, PlaneThread},
         resolver::Resolver,
-        status::{Frames, SocketStatus, Status, WorkerStatus},
+        status::{Frames, KeyStatus, SocketStatus, Status, WorkerStatus},
     },
-    stats::{StatsFile, StatsReader},
+    stats::{StatsFile, StatsReader, sources::Sources},
     sys::thread::{harden_process, monotonic_ns, pin_to_cpu},
     tap::Taps,
     worker::{NameService, Shared, Worker},
@@ -135,6 +136,7 @@ struct Node {
     workers: Vec<Running>,
     stats: Arc<StatsFile>,
     control: Option<control::server::Server>,
+    http: Option<http::Server>,
     watcher: Option<Arc<Watcher>>,
     plane: Arc<Plane>,
     plane_thread: Option<PlaneThread>,
@@ -153,6 +155,8 @@ impl Node {
             .collect();
         let backend_addresses = configured.map(|backend| backend.address.ip()).collect();
 
+        // First, since nothing has to be taken apart again when somebody else has it.
+        let http = config.metrics.listen.map(http::bind).transpose()?;
         let Plan {
             data_path,
             parts,
@@ -189,6 +193,7 @@ impl Node {
             workers: Vec::new(),
             stats,
             control: None,
+            http: None,
             watcher,
             plane,
             plane_thread: None,
@@ -253,10 +258,21 @@ impl Node {
         node.hep = Some(hep);
         node.plane_thread = Some(node.plane.start()?);
         node.announcer = node.start_announcer()?;
-        node.control = Some(control::server::serve(
-            &node.config.control.socket,
-            Arc::new(node.handler(started, leave)),
-        )?);
+        let handler: Arc<control::server::Handler> = Arc::new(node.handler(started, leave));
+        let socket = &node.config.control.socket;
+        node.control = Some(control::server::serve(socket, Arc::clone(&handler))?);
+        if let Some(listener) = http {
+            let pages = Pages {
+                commands: handler,
+                counters: Sources {
+                    workers: node.config.stats.file.clone(),
+                    pin_path: None,
+                    fallback: None,
+                },
+            };
+            let answerer = move |question: &_| pages.answer(question);
+            node.http = Some(http::serve(listener, Arc::new(answerer))?);
+        }
         node.log_ready();
         Ok(node)
     }
@@ -303,6 +319,9 @@ impl Node {
         for listener in &self.config.listeners {
             log::info!("listener {}: {}", listener.name, listener.address);
         }
+        if let Some(listen) = self.config.metrics.listen {
+            log::info!("metrics: http://{listen}/metrics");
+        }
         log::info!("node {} ready", self.config.node.name);
     }
 
@@ -321,6 +340,10 @@ impl Node {
             .iter()
             .map(|worker| Arc::clone(&worker.shared))
             .collect();
+        let started_at = SystemTime::now().checked_sub(started.elapsed());
+        let started_s = started_at
+            .and_then(|at| at.duration_since(UNIX_EPOCH).ok())
+            .map_or(0, |time| time.as_secs());
         move |request| {
             if request.command == "trace" {
                 return control::trace::start(&plane, &taps, request);
@@ -333,6 +356,7 @@ impl Node {
                     pid: std::process::id(),
                     node: config.node.name.clone(),
                     uptime_s: started.elapsed().as_secs(),
+                    started_s,
                     mode: if data_path.reason_for_socket.is_some() {
                         "socket"
                     } else {
@@ -343,6 +367,9 @@ impl Node {
                     table_hash: format!("{:016x}", plane.table().load().fingerprint()),
                     config_hash,
                     generation,
+                    keys: KeyStatus::of(&config.keys),
+                    reloads: plane.reloads(),
+                    names: plane.resolver().into(),
                     announce: announcer.as_ref().map(|announcer| announcer.status()),
                     workers: worker_statuses(&data_path, &shared, &config),
                 }
@@ -468,6 +495,7 @@ impl Node {
         }
         // The handler holds the data path too.
         self.control.take();
+        self.http.take();
         self.announcer.take();
         if let Some(hep) = self.hep.take() {
             hep.stop();

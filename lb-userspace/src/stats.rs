@@ -6,10 +6,20 @@
 
 mod counter;
 mod file;
+mod histogram;
 mod layout;
+mod messages;
 mod reader;
+pub(crate) mod report;
+pub(crate) mod sources;
+mod stopwatch;
 
 pub use counter::{Counter, CounterKind};
 pub use file::{BackendTraffic, NoRoomForBackends, StatsFile, WorkerStats};
+pub use histogram::{FIRST_RESPONSE_BOUNDS, Histogram};
 pub use layout::{InterfaceInfo, WorkerInfo};
-pub use reader::{BackendCounts, Interface, Snapshot, StatsError, StatsReader, Value, Worker};
+pub use messages::{Direction, Side};
+pub use reader::{
+    BackendCounts, Distribution, Interface, MessageCount, Snapshot, StatsError, StatsReader, Value,
+    Worker,
+};

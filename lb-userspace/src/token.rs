@@ -103,6 +103,14 @@ impl Keys {
         Self { sealed, ..self }
     }
 
+    /// The ids of the secret that signs and of the one that is accepted as well, if there is one.
+    pub fn ids(&self) -> (KeyId, Option<KeyId>) {
+        (
+            self.current.public_id(),
+            self.previous.as_ref().map(Key::public_id),
+        )
+    }
+
     /// The id of a transaction under the current key (RFC 3261 §16.11).
     pub fn transaction_id(&self, parts: &TransactionParts<'_>) -> TransactionId {
         self.current.transaction_id(parts)
@@ -141,6 +149,17 @@ impl Keys {
     }
 }
 
+/// What a secret can be told apart from others by without saying anything about it: 32 bits that are derived from it as its keys are.
+/// Equal on nodes that share a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct KeyId([u8; 4]);
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", u32::from_be_bytes(self.0))
+    }
+}
+
 /// Prints nothing secret.
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -168,6 +187,11 @@ impl Key {
             to_tag: derive(&root, b"To tag"),
             id: derive(&root, b"key id")[0] & KEY_ID,
         }
+    }
+
+    fn public_id(&self) -> KeyId {
+        let [a, b, c, d, ..] = derive(&self.root, b"public key id");
+        KeyId([a, b, c, d])
     }
 
     /// One SipHash-1-3 over all parts: the id must be hard to predict, but what authenticates it is the MAC.

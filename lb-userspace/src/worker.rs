@@ -33,7 +33,7 @@ use crate::{
     kernel_socket::KernelSocket,
     names::Names,
     sip::Message as SipMessage,
-    stats::{Counter, WorkerStats},
+    stats::{Counter, Histogram, WorkerStats},
     sys::{
         mmsg::ReceiveBatch,
         net::{PollSet, wait_readable},
@@ -182,12 +182,19 @@ impl Worker {
         }
 
         let mut turn = 0u32;
+        // When the turn before began, if it found datagrams: then it ended where this one begins.
+        let mut batch_began = None;
         let mut quiet = 0;
         let mut stop_by = None;
         let mut gauges_at = 0;
         loop {
             let now = monotonic_ns();
             beat(&ports, now);
+            if let Some(began) = batch_began.take() {
+                let time = now - began;
+                way_out.stats.add(Counter::BusyNs, time);
+                way_out.stats.observe(Histogram::BatchDuration, time);
+            }
             if stop_by.is_none() && shared.must_stop() {
                 stop_by = Some(now + DRAIN_NS);
             }
@@ -243,6 +250,8 @@ impl Worker {
             );
 
             if work > 0 {
+                way_out.stats.observe(Histogram::BatchSize, work as u64);
+                batch_began = Some(now);
                 quiet = 0;
                 if stop_by.is_none_or(|limit| now < limit) {
                     continue;

@@ -15,7 +15,7 @@ use lb_userspace::{
     control::{
         announce::AnnounceStatus,
         server,
-        status::{Frames, SocketStatus, Status, WorkerStatus},
+        status::{Frames, KeyStatus, SocketStatus, Status, WorkerStatus},
     },
     stats::{Counter, StatsFile, WorkerInfo},
 };
@@ -549,6 +549,10 @@ fn status_asks_the_running_node() {
         config_hash: "0123456789abcdef".into(),
         generation: 3,
         table_hash: "0123456789abcdef".into(),
+        keys: vec![KeyStatus {
+            id: "0a0b0c0d".into(),
+            role: "signing".into(),
+        }],
         announce: Some(AnnounceStatus {
             announced: true,
             reason: None,
@@ -557,6 +561,7 @@ fn status_asks_the_running_node() {
             vips: vec!["203.0.113.10".into(), "2001:db8::10".into()],
         }),
         workers: vec![worker(0, 4093), worker(1, 4000)],
+        ..Status::default()
     };
     let mut answer = serde_json::to_value(&status).unwrap();
     answer["ok"] = true.into();
@@ -571,6 +576,7 @@ edge-1, siplb 0.1.0, pid 4711, up 2 min 5 s
 af-xdp
 table hash 0123456789abcdef
 configuration 0123456789abcdef, generation 3
+secret 0a0b0c0d (signing)
 announced: 203.0.113.10, 2001:db8::10 on lo, for 1 min 1 s
 
 queue  cpu  interface  XDP     AF_XDP  gate    heartbeat

@@ -78,6 +78,8 @@ struct Meaning {
     stats_file: String,
     /// `null` for no collector.
     hep: Option<HepMeaning>,
+    /// `null` where nothing is told over HTTP.
+    metrics_listen: Option<String>,
     notes: Vec<String>,
     /// `null` where the running node was not asked.
     against_running: Option<Against>,
@@ -265,6 +267,7 @@ impl Meaning {
             control_socket: config.control.socket.display().to_string(),
             stats_file: config.stats.file.display().to_string(),
             hep: config.hep.as_ref().map(HepMeaning::new),
+            metrics_listen: config.metrics.listen.map(|listen| listen.to_string()),
             notes: notes(config),
             against_running: None,
         }
@@ -375,6 +378,9 @@ fn node(config: &Config) -> Grid {
     grid.row(["statistics", &config.stats.file.display().to_string()]);
     if let Some(hep) = &config.hep {
         grid.row(["HEP", &HepMeaning::new(hep).text()]);
+    }
+    if let Some(listen) = config.metrics.listen {
+        grid.row(["metrics", &format!("http://{listen}/metrics")]);
     }
     grid
 }

@@ -1,23 +1,22 @@
 //! `siplb stats`: what XDP program and workers have counted, without asking the process.
 
-mod report;
 mod view;
 
 use std::{
-    fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
 
 use clap::Args;
 
-use self::report::{InterfaceCounts, Report, Sample};
 use super::{Failure, OptionalConfig, output::Output};
 use crate::{
-    afxdp::program,
     config::{Config, Datapath, Stats},
-    stats::{Interface, Snapshot, StatsReader},
+    stats::{
+        report::Report,
+        sources::{Sources, only_directory},
+    },
 };
 
 #[derive(Debug, Args)]
@@ -42,7 +41,7 @@ pub(super) struct StatsArgs {
 }
 
 pub(super) fn stats(arguments: &StatsArgs, output: &Output) -> Result<(), Failure> {
-    let sources = Sources::new(arguments, arguments.config.load()?);
+    let sources = sources(arguments, arguments.config.load()?);
     match arguments.watch {
         None => once(&sources, arguments, output),
         Some(seconds) => watch(
@@ -98,96 +97,20 @@ fn watch(
     }
 }
 
-/// Where counters are.
-struct Sources {
-    workers: PathBuf,
-    /// `None`: what the workers' counters name, else `fallback`.
-    pin_path: Option<PathBuf>,
-    fallback: Option<PathBuf>,
-}
-
-impl Sources {
-    fn new(arguments: &StatsArgs, config: Option<Config>) -> Self {
-        let (stats, pins) = config.map_or((None, None), |config| {
-            (Some(config.stats.file), Some(config.datapath.pin_path))
-        });
-        Self {
-            workers: arguments
-                .stats_file
-                .clone()
-                .or(stats)
-                .unwrap_or_else(|| Stats::DEFAULT_FILE.into()),
-            pin_path: arguments.pin_path.clone(),
-            fallback: pins.or_else(|| only_directory(Datapath::DEFAULT_PIN_PARENT.as_ref())),
-        }
-    }
-
-    /// Reads the XDP programs' counters before and after those of the workers: what arrived must be in between.
-    fn sample(&self) -> Sample {
-        let read = |interface: &Interface| {
-            program::read_counters(&interface.pin_dir).map_err(|error| format!("{error:#}"))
-        };
-        let reader = StatsReader::open(&self.workers).map_err(|error| error.to_string());
-        let snapshot = || {
-            let reader = reader.as_ref().map_err(String::clone)?;
-            reader.snapshot().map_err(|error| error.to_string())
-        };
-        let interfaces = self.interfaces(snapshot().ok().as_ref());
-        let before = interfaces.iter().map(read).collect::<Vec<_>>();
-        let workers = snapshot();
-        let taken = Instant::now();
-        let interfaces = interfaces.into_iter().zip(before);
-        let interfaces = interfaces.map(|(interface, counters)| InterfaceCounts {
-            counters_after: counters.clone().and_then(|_| read(&interface)),
-            counters,
-            interface,
-        });
-        Sample {
-            taken,
-            interfaces: interfaces.collect(),
-            workers,
-        }
-    }
-
-    fn interfaces(&self, snapshot: Option<&Snapshot>) -> Vec<Interface> {
-        let named = snapshot.map_or(&[][..], |snapshot| &snapshot.interfaces);
-        match (&self.pin_path, &self.fallback) {
-            (Some(path), _) => pinned(path, named),
-            (None, Some(path)) if named.is_empty() => pinned(path, named),
-            _ => named.to_vec(),
-        }
-    }
-}
-
-/// The interfaces with pins below `pin_path`, with what the workers' counters say about them.
-fn pinned(pin_path: &Path, named: &[Interface]) -> Vec<Interface> {
-    let names = fs::read_dir(pin_path).into_iter().flatten().flatten();
-    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
-    let interfaces = names.map(|name| {
-        let pin_dir = program::pin_dir(pin_path, &name);
-        let known = named.iter().find(|interface| interface.pin_dir == pin_dir);
-        known.cloned().unwrap_or(Interface {
-            name,
-            pin_dir,
-            steered_at_start: 0,
-        })
+/// Where the counters are, by the arguments, else the configuration, else where they usually are.
+fn sources(arguments: &StatsArgs, config: Option<Config>) -> Sources {
+    let (stats, pins) = config.map_or((None, None), |config| {
+        (Some(config.stats.file), Some(config.datapath.pin_path))
     });
-    let mut interfaces = interfaces
-        .filter(|interface| interface.pin_dir.is_dir())
-        .collect::<Vec<_>>();
-    interfaces.sort_by(|a, b| a.name.cmp(&b.name));
-    interfaces
-}
-
-/// The only directory in another, which is the only node's on this host.
-fn only_directory(parent: &Path) -> Option<PathBuf> {
-    let mut directories = fs::read_dir(parent)
-        .ok()?
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.is_dir());
-    let only = directories.next()?;
-    directories.next().is_none().then_some(only)
+    Sources {
+        workers: arguments
+            .stats_file
+            .clone()
+            .or(stats)
+            .unwrap_or_else(|| Stats::DEFAULT_FILE.into()),
+        pin_path: arguments.pin_path.clone(),
+        fallback: pins.or_else(|| only_directory(Datapath::DEFAULT_PIN_PARENT.as_ref())),
+    }
 }
 
 fn interval(text: &str) -> Result<f64, String> {

@@ -48,6 +48,9 @@ fn text(status: &Status, terminal: &Terminal) -> String {
             status.config_hash, status.generation
         );
     }
+    for key in &status.keys {
+        text += &format!("secret {} ({})\n", key.id, key.role);
+    }
     if let Some(announce) = &status.announce {
         text += &announced(announce, terminal);
     }

@@ -20,7 +20,7 @@ use std::{
 use self::fields::{Fields, Wanted};
 use super::{
     Config, ConfigError, Control, DEFAULT_PORT, Datapath, Listener, MAX_INTERFACES, MAX_LISTENERS,
-    Mode, Node, PingReplies, Stats, WantedAttach, ZeroCopy,
+    Metrics, Mode, Node, PingReplies, Stats, WantedAttach, ZeroCopy,
     locate::{Locator, Path},
     problem::Problems,
     text::{self, shown},
@@ -37,6 +37,10 @@ const IP: Wanted = Wanted::new(
 );
 const PORT: Wanted = Wanted::new("a port", "a whole number from 1 to 65535");
 const PATH: Wanted = Wanted::new("an absolute path", "one that begins with /");
+const LISTEN: Wanted = Wanted::new(
+    "an address and port to listen at",
+    "IP:PORT, such as 127.0.0.1:9464 or \"[::1]:9464\"",
+);
 const LIST: Wanted = Wanted::new("a list", "one entry a line, each behind \"- \"");
 const MAPPING: Wanted = Wanted::new("a mapping", "one \"key: value\" a line");
 
@@ -104,6 +108,7 @@ impl Checker {
         let limits = self.limits(&root.key("limits"), text.limits);
         let outbound = self.outbound(&root.key("outbound"), text.outbound);
         let stats = self.stats(&root.key("stats"), text.stats);
+        let metrics = self.metrics(&root.key("metrics"), text.metrics);
         let (listeners, pools) = (listeners?, pools?);
         let routes = self.routes(&root.key("routes"), text.routes, &listeners, &pools);
         let of_routes = routes.as_deref().unwrap_or_default();
@@ -138,6 +143,7 @@ impl Checker {
             control,
             stats,
             hep,
+            metrics,
         })
     }
 
@@ -370,6 +376,14 @@ impl Checker {
         }
     }
 
+    fn metrics(&mut self, at: &Path, field: text::Field<text::Metrics>) -> Metrics {
+        let text = self.fields.section(at, field).unwrap_or_default();
+        let listen = self
+            .fields
+            .optional(&at.key("listen"), text.listen, LISTEN, listen);
+        Metrics { listen }
+    }
+
     /// A node that sends to its own listener would talk to itself.
     fn addresses_fit(
         &mut self,
@@ -457,6 +471,13 @@ fn path(text: &str) -> Option<PathBuf> {
 
 fn unicast(text: &str) -> Option<IpAddr> {
     text.parse().ok().filter(|&address| is_unicast(address))
+}
+
+/// All addresses of the host are one that can be listened at.
+fn listen(text: &str) -> Option<SocketAddr> {
+    let address: SocketAddr = text.parse().ok()?;
+    let can_be = address.ip().is_unspecified() || is_unicast(address.ip());
+    (can_be && address.port() != 0).then_some(address)
 }
 
 /// Whether a datagram can be sent to and from an address without saying more: no multicast, no wildcard, no IPv4 in

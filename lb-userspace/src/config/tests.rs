@@ -67,6 +67,7 @@ fn defaults() {
         PathBuf::from("/run/siplb/control.sock")
     );
     assert_eq!(config.stats.file, PathBuf::from("/run/siplb/stats"));
+    assert_eq!(config.metrics.listen, None);
 }
 
 #[test]
@@ -419,6 +420,51 @@ fn things_that_do_not_go_together() {
         &[
             "f:12:16: stats.file: \"/run/siplb/control.sock\" is control.socket as well; name another file",
         ],
+    );
+}
+
+#[test]
+fn where_metrics_are_told() {
+    // The last one is TCP at the address of a listener, which is UDP.
+    for listen in [
+        "127.0.0.1:9464",
+        "[::1]:9464",
+        "0.0.0.0:1",
+        "[::]:65535",
+        "203.0.113.10:5060",
+    ] {
+        let text = format!("{GOOD}metrics: {{ listen: \"{listen}\" }}\n");
+        let config = parse(&text, "f").unwrap();
+        assert_eq!(config.metrics.listen, Some(listen.parse().unwrap()));
+    }
+    let nothing = format!("{GOOD}metrics:\n  # listen: 127.0.0.1:9464\n");
+    assert_eq!(parse(&nothing, "f").unwrap().metrics.listen, None);
+
+    for wrong in [
+        "127.0.0.1",
+        "9464",
+        "localhost:9464",
+        "127.0.0.1:0",
+        "127.0.0.1:65536",
+        "224.0.0.1:9464",
+        "255.255.255.255:9464",
+        "[ff02::1]:9464",
+        "[fe80::1]:9464",
+        "[::ffff:127.0.0.1]:9464",
+    ] {
+        check(
+            "stats: {}",
+            &format!("metrics: {{ listen: \"{wrong}\" }}"),
+            &[&format!(
+                "f:12:20: metrics.listen: \"{wrong}\" is not an address and port to listen at; write IP:PORT, such as \
+                 127.0.0.1:9464 or \"[::1]:9464\""
+            )],
+        );
+    }
+    check(
+        "stats: {}",
+        "metrics: { listens: x }",
+        &["f:12:12: metrics.listens: this key is not known; did you mean listen?"],
     );
 }
 

@@ -82,6 +82,7 @@ section!(Text {
     control: Control,
     stats: Stats,
     hep: Hep,
+    metrics: Metrics,
 });
 
 section!(Node {
@@ -221,6 +222,8 @@ section!(Hep {
     id: u32,
     password_file: String,
 });
+
+section!(Metrics { listen: String });
 
 /// A value as an error message shows it: on one line, not too long.
 pub(super) struct Shown<'a>(pub(super) &'a Value);

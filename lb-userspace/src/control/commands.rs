@@ -7,7 +7,7 @@
 //! | `drain`, `undrain`, `disable`, `enable` | `backend` | `backend`: [`super::plane::BackendReport`] |
 //! | `reload` | | [`super::plane::Reloaded`] |
 //! | `leave` | | `grace_s`: how long the node goes on with what still comes; then it ends |
-//! | `cps` | `span`: `seconds` or `minutes`; `count` | `limits`: a list of limits |
+//! | `cps` | `span`: `seconds` or `minutes`; `count`; `limit`: the name of one | `limits`: a list of limits |
 //! | `trace` | `call_id`, `from`, `to`, `source`, `errors`, `limit` | and then lines: [`super::trace::Line`] |
 
 use serde_json::{Map, Value};
@@ -25,6 +25,8 @@ const COMMANDS: [&str; 10] = [
     "status", "backends", "drain", "undrain", "disable", "enable", "reload", "cps", "leave",
     "trace",
 ];
+/// Those that change nothing: all that can be had over HTTP.
+pub const READ_ONLY: [&str; 3] = ["status", "backends", "cps"];
 /// Points of the past that are sent when nobody says how many.
 const DEFAULT_POINTS: u64 = 60;
 
@@ -105,6 +107,18 @@ fn cps(plane: &Plane, request: &Request) -> Result<Value, String> {
         None => DEFAULT_POINTS,
         Some(count) => count.as_u64().ok_or("count is not a whole number")?,
     };
-    let limits = plane.cps(span, usize::try_from(count).unwrap_or(usize::MAX));
+    let limit = match request.arguments.get("limit") {
+        None => None,
+        Some(limit) => Some(limit.as_str().ok_or("limit is not the name of a limit")?),
+    };
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    let limits = plane.cps(span, count, limit);
+    if let Some(limit) = limit
+        && limits.is_empty()
+    {
+        return Err(format!(
+            "there is no limit {limit:?}; `siplb cps` lists them"
+        ));
+    }
     Ok(member("limits", to_value(limits)))
 }

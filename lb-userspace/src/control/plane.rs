@@ -10,12 +10,12 @@ mod report;
 mod wishes;
 
 pub use past::LimitReport;
-pub use reload::{Reloaded, needs_restart};
+pub use reload::{Reloaded, Reloads, needs_restart};
 pub use report::{BackendReport, BackendsReport, PoolReport};
 pub use wishes::Wish;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -66,6 +66,10 @@ struct Inner {
     health: HashMap<BackendIndex, (HealthState, f64)>,
     /// When the state of a backend last changed.
     since: HashMap<BackendIndex, SystemTime>,
+    /// How often the health of a backend changed, by the kind of the reason.
+    changes: HashMap<BackendIndex, BTreeMap<&'static str, u64>>,
+    /// Reloads that were done, and those that were refused.
+    reloads: Reloads,
     past: Past,
     /// The traffic of each backend when it was last looked at, by index.
     traffic: Vec<BackendTraffic>,
@@ -116,6 +120,8 @@ impl Plane {
                 wishes,
                 health: HashMap::new(),
                 since: HashMap::new(),
+                changes: HashMap::new(),
+                reloads: Reloads::default(),
                 past: Past::default(),
                 traffic: Vec::new(),
             }),
@@ -156,6 +162,16 @@ impl Plane {
     pub fn generation(&self) -> (u64, String) {
         let inner = self.lock();
         (inner.generation, config_hash(&inner.config))
+    }
+
+    /// How reloads went.
+    pub fn reloads(&self) -> Reloads {
+        self.lock().reloads
+    }
+
+    /// What was asked of the name servers.
+    pub fn resolver(&self) -> super::resolver::Stats {
+        self.resolver.stats()
     }
 
     /// Starts probing, and the thread that acts on it.
@@ -315,6 +331,10 @@ impl Inner {
             .copied()
             .unwrap_or((HealthState::Healthy, 1.0));
         self.health.insert(index, (change.to, change.ramp));
+        if was != change.to {
+            let changes = self.changes.entry(index).or_default();
+            *changes.entry(change.reason.kind()).or_default() += 1;
+        }
         if was != change.to
             && let Some(entry) = self.roster.get_mut(index)
         {

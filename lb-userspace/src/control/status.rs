@@ -4,7 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::announce::AnnounceStatus;
+use super::{announce::AnnounceStatus, plane::Reloads, resolver};
+use crate::token::Keys;
 
 /// The answer to `status`, besides `"ok": true`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,8 @@ pub struct Status {
     pub node: String,
     /// Seconds since the start.
     pub uptime_s: u64,
+    /// When that was, in seconds since 1970.
+    pub started_s: u64,
     /// How datagrams come in as a whole: `af-xdp` or `socket`.
     pub mode: String,
     /// Why it is not what the configuration would have preferred, when it is not.
@@ -28,10 +31,42 @@ pub struct Status {
     pub config_hash: String,
     /// How many configurations have been in force, this one included.
     pub generation: u64,
+    /// Ids of the secrets that are in force: the one that signs, then the one that is accepted as well.
+    pub keys: Vec<KeyStatus>,
+    /// Reloads since the start.
+    pub reloads: Reloads,
+    /// What was asked of the name servers for outbound calls.
+    pub names: NamesStatus,
     /// Whether the network is told that the node serves; `null` without `announce` in the configuration.
     pub announce: Option<AnnounceStatus>,
     /// In the order of the workers.
     pub workers: Vec<WorkerStatus>,
+}
+
+/// A secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KeyStatus {
+    /// Equal on nodes that share the secret, and says nothing about it ([`crate::token::KeyId`]).
+    pub id: String,
+    /// `signing`, or `accepted` for the one that only verifies.
+    pub role: String,
+}
+
+/// What was asked of the name servers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NamesStatus {
+    /// Questions whose answer has addresses.
+    pub answered: u64,
+    /// Questions that the DNS has nothing for.
+    pub not_found: u64,
+    /// Questions that no name server answered.
+    pub failed: u64,
+    /// Questions that there was no room for.
+    pub refused: u64,
+    /// Names that are known now.
+    pub known: u64,
 }
 
 /// A worker.
@@ -78,4 +113,31 @@ pub struct Frames {
     pub rx: u64,
     /// On a TX or completion ring.
     pub tx: u64,
+}
+
+impl KeyStatus {
+    /// Those of keys.
+    pub fn of(keys: &Keys) -> Vec<Self> {
+        let (current, previous) = keys.ids();
+        let keys = [(Some(current), "signing"), (previous, "accepted")].into_iter();
+        let keys = keys.filter_map(|(id, role)| {
+            Some(Self {
+                id: id?.to_string(),
+                role: role.to_owned(),
+            })
+        });
+        keys.collect()
+    }
+}
+
+impl From<resolver::Stats> for NamesStatus {
+    fn from(stats: resolver::Stats) -> Self {
+        Self {
+            answered: stats.answered,
+            not_found: stats.not_found,
+            failed: stats.failed,
+            refused: stats.refused_full,
+            known: stats.names,
+        }
+    }
 }

@@ -107,6 +107,9 @@ impl<'a> Request<'a> {
             return Verdict::without_sending(Outcome::OwnReplyAcked);
         }
         let transaction = self.recall(&via, &mut scratch.memory, scratch.now_ns);
+        if let Some(seen) = &mut scratch.seen {
+            seen.transaction = Some(transaction);
+        }
         let mut routes = OwnRoutes::default();
         let mut findings = Findings::default();
         let way = match self.validate(&mut findings, scratch) {

@@ -99,6 +99,9 @@ pub(super) fn decide(
         .and_then(|()| pad(message, edits))
         .and_then(|()| edits.finish());
     if let Some(transaction) = TransactionId::from_text(transaction_of(bytes, &via)) {
+        if let Some(seen) = &mut scratch.seen {
+            seen.transaction = Some(transaction);
+        }
         let (memory, now_ns) = (&mut scratch.memory, scratch.now_ns);
         if message.is_final_response() {
             // It does not ring any more: what is still to come of it comes soon.

@@ -82,6 +82,8 @@ counters! {
     PollIdle "poll_idle" Counter,
     /// Turns of the worker that found datagrams.
     Batches "batches" Counter,
+    /// Nanoseconds of these.
+    BusyNs "busy_ns" Counter,
     /// Frames from an RX ring that are not for a listener.
     FrameNotOurs "frame_not_ours" Counter,
     /// Frames from an RX ring that are broken.

@@ -17,13 +17,15 @@ use std::{
 use anyhow::Context;
 
 use super::{
-    Counter, CounterKind,
-    layout::{self, InterfaceInfo, Names, WorkerInfo},
-    reader,
+    Counter, CounterKind, Direction, Histogram,
+    histogram::{self, FIRST_RESPONSE_BOUNDS},
+    layout::{self, HistogramNames, InterfaceInfo, MessageNames, Names, WorkerInfo},
+    messages, reader,
+    stopwatch::Stopwatches,
 };
 use crate::{
     balance::BackendIndex,
-    forward::{Outcome, OutcomeClass},
+    forward::{CountedMethod, MessageClass, Outcome, OutcomeClass, Seen},
     nat,
     sys::mmap::SharedWords,
     validate::Reason,
@@ -41,6 +43,7 @@ pub struct StatsFile {
     names_len: usize,
     names: Mutex<Names>,
     taken: Vec<AtomicBool>,
+    stopwatches: Arc<Stopwatches>,
 }
 
 /// What a backend got and what came from it.
@@ -93,7 +96,7 @@ impl StatsFile {
         let mut json = serde_json::to_vec(&names)?;
         let per_align = layout::BLOCK_ALIGN / 8;
         let room = 2 * backends.len() + MORE_BACKENDS;
-        let more_words = layout::BACKEND_WORDS * (room - backends.len());
+        let more_words = names.backend_words() * (room - backends.len());
         let block_words = (names.block_words() + more_words).next_multiple_of(per_align);
         let names_len = (json.len() + NAME_LEN * room).next_multiple_of(8);
         json.resize(names_len, b' ');
@@ -131,6 +134,7 @@ impl StatsFile {
             names_len,
             names: Mutex::new(names),
             taken: workers.iter().map(|_| AtomicBool::new(false)).collect(),
+            stopwatches: Arc::new(Stopwatches::new(room)),
         })
     }
 
@@ -147,6 +151,7 @@ impl StatsFile {
             shared: Arc::clone(&self.shared),
             block: self.blocks + index * self.block_words,
             backends: self.backends,
+            stopwatches: Arc::clone(&self.stopwatches),
             one_thread: PhantomData,
         }
     }
@@ -224,6 +229,7 @@ pub struct WorkerStats {
     /// First word of the block.
     block: usize,
     backends: usize,
+    stopwatches: Arc<Stopwatches>,
     /// `Cell` is not `Sync`: a load and a store count right with one writer only.
     one_thread: PhantomData<Cell<()>>,
 }
@@ -231,7 +237,9 @@ pub struct WorkerStats {
 /// Reasons are counters like the others, behind them.
 const REASONS: usize = Counter::ALL.len();
 const OUTCOMES: usize = REASONS + Reason::ALL.len();
-const BACKENDS: usize = OUTCOMES + Outcome::ALL.len();
+const MESSAGES: usize = OUTCOMES + Outcome::ALL.len();
+const HISTOGRAMS: usize = MESSAGES + messages::WORDS;
+const BACKENDS: usize = HISTOGRAMS + histogram::ALL_WORDS;
 
 /// Words of a backend.
 const REQUESTS: usize = 0;
@@ -239,11 +247,16 @@ const INVITES: usize = 1;
 const RESPONSES: usize = 2;
 const PINS: usize = 3;
 const ANSWERABLE: usize = 4;
+const CLASSES: usize = 5;
+/// All but requests.
+const RESPONSE_CLASSES: usize = MessageClass::ALL.len() - 1;
+const FIRST_RESPONSE: usize = CLASSES + RESPONSE_CLASSES;
+const BACKEND_WORDS: usize = FIRST_RESPONSE + histogram::words(&FIRST_RESPONSE_BOUNDS);
 
 /// Where a word of a backend is in a block that has room for `room` of them.
 fn backend_place(backend: BackendIndex, which: usize, room: usize) -> Option<usize> {
     let backend = usize::from(backend.0);
-    (backend < room).then_some(BACKENDS + layout::BACKEND_WORDS * backend + which)
+    (backend < room).then_some(BACKENDS + BACKEND_WORDS * backend + which)
 }
 
 impl WorkerStats {
@@ -305,16 +318,45 @@ impl WorkerStats {
         }
     }
 
-    /// Counts an initial INVITE that a backend gets, besides [`WorkerStats::backend_request`].
+    /// Counts an initial INVITE that a backend gets, besides [`WorkerStats::backend_request`], and may time the answer.
     #[inline]
-    pub fn backend_invite(&self, backend: BackendIndex) {
+    pub fn backend_invite(&self, backend: BackendIndex, seen: &Seen, now_ns: u64) {
         self.add_at_backend(backend, INVITES);
+        if let Some(transaction) = seen.transaction {
+            self.stopwatches.start(backend, transaction, now_ns);
+        }
     }
 
-    /// Counts a response that came from a backend.
+    /// Counts a response that came from a backend, and how long it took if that is timed.
     #[inline]
-    pub fn backend_response(&self, backend: BackendIndex) {
+    pub fn backend_response(&self, backend: BackendIndex, seen: &Seen, now_ns: u64) {
         self.add_at_backend(backend, RESPONSES);
+        // The first class is that of requests.
+        if let Some(class) = (seen.class as usize).checked_sub(1) {
+            self.add_at_backend(backend, CLASSES + class);
+        }
+        let time_ns = seen
+            .transaction
+            .and_then(|transaction| self.stopwatches.stop(backend, transaction, now_ns));
+        if let Some(time_ns) = time_ns
+            && let Some(place) = backend_place(backend, FIRST_RESPONSE, self.backends)
+        {
+            self.observe_at(place, &FIRST_RESPONSE_BOUNDS, time_ns);
+        }
+    }
+
+    /// Counts a message by where it came from and went to, method and class.
+    #[inline]
+    pub fn message(&self, direction: Direction, method: CountedMethod, class: MessageClass) {
+        if let Some(place) = messages::place(direction, method, class) {
+            self.add_at(MESSAGES + place, 1);
+        }
+    }
+
+    /// Counts a value of a distribution.
+    #[inline]
+    pub fn observe(&self, histogram: Histogram, value: u64) {
+        self.observe_at(HISTOGRAMS + histogram.start(), histogram.bounds(), value);
     }
 
     /// Says how many pins lead to each backend, by [`BackendIndex`].
@@ -339,6 +381,12 @@ impl WorkerStats {
         if let Some(place) = backend_place(backend, which, self.backends) {
             self.add_at(place, 1);
         }
+    }
+
+    #[inline]
+    fn observe_at(&self, start: usize, bounds: &[u64], value: u64) {
+        self.add_at(start + histogram::bucket(bounds, value), 1);
+        self.add_at(start + bounds.len() + 1, value);
     }
 
     #[inline]
@@ -376,7 +424,35 @@ fn names(workers: &[WorkerInfo], backends: &[String], interfaces: &[InterfaceInf
             .map(|outcome| (outcome.name().to_owned(), class(outcome).to_owned()))
             .collect(),
         gauges: gauges.map(|counter| counter.name().to_owned()).collect(),
+        messages: message_names(),
+        histograms: Histogram::ALL
+            .iter()
+            .map(|histogram| HistogramNames {
+                name: histogram.name().to_owned(),
+                bounds: histogram.bounds().to_vec(),
+            })
+            .collect(),
+        response_classes: MessageClass::ALL[1..]
+            .iter()
+            .map(|class| class.name().to_owned())
+            .collect(),
+        first_response_bounds: FIRST_RESPONSE_BOUNDS.to_vec(),
         backends: backends.to_vec(),
+    }
+}
+
+fn message_names() -> MessageNames {
+    let directions = Direction::ALL
+        .iter()
+        .map(|direction| [direction.from_name(), direction.to_name()].map(str::to_owned));
+    MessageNames {
+        directions: directions.collect(),
+        methods: CountedMethod::ALL
+            .map(|method| method.name().to_owned())
+            .to_vec(),
+        classes: MessageClass::ALL
+            .map(|class| class.name().to_owned())
+            .to_vec(),
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::layout::{self, InterfaceInfo, Names, WorkerInfo};
+use super::layout::{self, InterfaceInfo, MessageNames, Names, WorkerInfo};
 
 /// Why statistics could not be read.
 #[derive(Debug)]
@@ -83,6 +83,10 @@ pub struct Worker {
     pub counters: Vec<Value>,
     /// What became of datagrams, in the order of the file.
     pub outcomes: Vec<Value>,
+    /// Messages, those that there were.
+    pub messages: Vec<MessageCount>,
+    /// Distributions, in the order of the file.
+    pub histograms: Vec<Distribution>,
     /// In the order of the file.
     pub backends: Vec<BackendCounts>,
 }
@@ -98,8 +102,55 @@ pub struct Value {
     pub value: u64,
 }
 
-/// What a backend got.
+/// Messages of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageCount {
+    /// `client` or `backend`; `siplb` for what the node made.
+    pub from: String,
+    /// `client` or `backend`; `nobody` for what went no further.
+    pub to: String,
+    /// The method, of a response the one in CSeq; `other` for those that are not counted by name.
+    pub method: String,
+    /// `request`, or the class of a response: `2xx`.
+    pub class: String,
+    /// How many.
+    pub value: u64,
+}
+
+/// How large values were.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Distribution {
+    /// As the writer called it.
+    pub name: String,
+    /// Upper bounds, each included.
+    pub bounds: Vec<u64>,
+    /// How many values are above the bound before and not above this one; one more for what is above all of them.
+    pub counts: Vec<u64>,
+    /// Of all values.
+    pub sum: u64,
+}
+
+impl Distribution {
+    /// How many values there were.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// Adds another one with the same bounds.
+    pub fn add(&mut self, other: &Self) {
+        if self.counts.is_empty() {
+            self.clone_from(other);
+            return;
+        }
+        for (mine, more) in self.counts.iter_mut().zip(&other.counts) {
+            *mine = mine.wrapping_add(*more);
+        }
+        self.sum = self.sum.wrapping_add(other.sum);
+    }
+}
+
+/// What a backend got.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BackendCounts {
     /// Its name.
     pub name: String,
@@ -113,6 +164,10 @@ pub struct BackendCounts {
     pub pins: u64,
     /// Requests that want an answer: all but ACK.
     pub answerable: u64,
+    /// Its responses by class, in the order of the file.
+    pub classes: Vec<Value>,
+    /// Time until its first response to an INVITE, in nanoseconds, of those that were timed.
+    pub first_response: Distribution,
 }
 
 impl Worker {
@@ -252,6 +307,11 @@ fn worker(info: &WorkerInfo, names: &Names, words: &[[u8; 8]]) -> Worker {
         value: next(),
     });
     let outcomes = outcomes.collect();
+    let messages = messages(&names.messages, &mut next);
+    let histograms = names.histograms.iter();
+    let histograms =
+        histograms.map(|histogram| distribution(&histogram.name, &histogram.bounds, &mut next));
+    let histograms = histograms.collect();
     let backends = names.backends.iter().map(|name| BackendCounts {
         name: name.clone(),
         requests: next(),
@@ -259,12 +319,54 @@ fn worker(info: &WorkerInfo, names: &Names, words: &[[u8; 8]]) -> Worker {
         responses: next(),
         pins: next(),
         answerable: next(),
+        classes: names
+            .response_classes
+            .iter()
+            .map(|class| Value {
+                name: class.clone(),
+                kind: "counter".to_owned(),
+                value: next(),
+            })
+            .collect(),
+        first_response: distribution("first_response_ns", &names.first_response_bounds, &mut next),
     });
     Worker {
         info: info.clone(),
         counters,
         outcomes,
+        messages,
+        histograms,
         backends: backends.collect(),
+    }
+}
+
+fn messages(names: &MessageNames, next: &mut impl FnMut() -> u64) -> Vec<MessageCount> {
+    let mut messages = Vec::new();
+    for [from, to] in &names.directions {
+        for method in &names.methods {
+            for class in &names.classes {
+                let value = next();
+                if value > 0 {
+                    messages.push(MessageCount {
+                        from: from.clone(),
+                        to: to.clone(),
+                        method: method.clone(),
+                        class: class.clone(),
+                        value,
+                    });
+                }
+            }
+        }
+    }
+    messages
+}
+
+fn distribution(name: &str, bounds: &[u64], next: &mut impl FnMut() -> u64) -> Distribution {
+    Distribution {
+        name: name.to_owned(),
+        bounds: bounds.to_vec(),
+        counts: (0..=bounds.len()).map(|_| next()).collect(),
+        sum: next(),
     }
 }
 
@@ -298,8 +400,9 @@ mod tests {
     use super::*;
     use crate::{
         balance::BackendIndex,
-        forward::Outcome,
-        stats::{Counter, StatsFile},
+        forward::{CountedMethod, MessageClass, Outcome, Seen},
+        stats::{Counter, Direction, Histogram, Side, StatsFile},
+        token::TransactionId,
         validate::Reason,
     };
 
@@ -353,9 +456,9 @@ mod tests {
         second.outcome(Outcome::ALL[1]);
         second.backend_request(BackendIndex(2), true);
         second.backend_request(BackendIndex(2), false);
-        second.backend_invite(BackendIndex(2));
+        second.backend_invite(BackendIndex(2), &seen(7), 0);
         // Not in the file; must not count for anybody else.
-        second.backend_invite(BackendIndex(3));
+        second.backend_invite(BackendIndex(3), &seen(7), 0);
 
         let snapshot = StatsReader::open(&file.0).unwrap().snapshot().unwrap();
         assert_eq!(snapshot.pid, std::process::id());
@@ -393,6 +496,99 @@ mod tests {
                 assert_eq!(counts, [("sw1", 0, 0), ("sw2", 0, 0), ("sw3", 2, 1)]);
             }
         }
+    }
+
+    /// An INVITE of a transaction.
+    fn seen(transaction: u8) -> Seen {
+        let id = format!("{transaction:016x}");
+        Seen {
+            method: CountedMethod::Invite,
+            class: MessageClass::Request,
+            transaction: TransactionId::from_text(id.as_bytes()),
+        }
+    }
+
+    #[test]
+    fn messages_and_distributions_are_read_as_they_were_counted() {
+        let file = TempFile::new("messages");
+        let stats = StatsFile::create(&file.0, &workers(), &backends()).unwrap();
+        let (first, second) = (stats.worker(0), stats.worker(1));
+        let outward = Direction {
+            from: Some(Side::Backend),
+            to: Some(Side::Client),
+        };
+        let own = Direction {
+            from: None,
+            to: Some(Side::Client),
+        };
+        second.message(own, CountedMethod::Other, MessageClass::GlobalFailure);
+        for _ in 0..2 {
+            second.message(outward, CountedMethod::Bye, MessageClass::Success);
+        }
+        for size in [1, 3, 2000] {
+            second.observe(Histogram::BatchSize, size);
+        }
+        // The answer comes to another worker than the INVITE.
+        let backend = BackendIndex(2);
+        first.backend_invite(backend, &seen(7), 1_000);
+        let ringing = Seen {
+            class: MessageClass::Provisional,
+            ..seen(7)
+        };
+        for now in [3_001_000, 4_000_000] {
+            second.backend_response(backend, &ringing, now);
+        }
+
+        let snapshot = StatsReader::open(&file.0).unwrap().snapshot().unwrap();
+        let [zeros, worker] = &snapshot.workers[..] else {
+            panic!("two workers");
+        };
+        assert_eq!(zeros.messages, []);
+        let message = |from: &str, to: &str, method: &str, class: &str, value| MessageCount {
+            from: from.into(),
+            to: to.into(),
+            method: method.into(),
+            class: class.into(),
+            value,
+        };
+        assert_eq!(
+            worker.messages,
+            [
+                message("backend", "client", "BYE", "2xx", 2),
+                message("siplb", "client", "other", "6xx", 1)
+            ]
+        );
+        let [duration, size] = &worker.histograms[..] else {
+            panic!("two histograms");
+        };
+        assert_eq!((duration.count(), duration.sum), (0, 0));
+        assert_eq!(size.name, "batch_size");
+        assert_eq!(size.bounds, [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]);
+        assert_eq!(size.counts, [1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!((size.count(), size.sum), (3, 2004));
+        let backend = &worker.backends[2];
+        assert_eq!(backend.responses, 2);
+        let classes = backend.classes.iter();
+        let classes = classes.map(|class| (class.name.as_str(), class.value));
+        assert_eq!(
+            classes.collect::<Vec<_>>(),
+            [
+                ("1xx", 2),
+                ("2xx", 0),
+                ("3xx", 0),
+                ("4xx", 0),
+                ("5xx", 0),
+                ("6xx", 0)
+            ]
+        );
+        let first_response = &backend.first_response;
+        assert_eq!((first_response.count(), first_response.sum), (1, 3_000_000));
+        // Above 2 ms and not above 5 ms.
+        assert_eq!(first_response.counts[3], 1);
+        let mut both = Distribution::default();
+        both.add(size);
+        both.add(size);
+        assert_eq!((both.count(), both.sum), (6, 4008));
     }
 
     #[test]
@@ -445,7 +641,7 @@ mod tests {
         }
         for backend in 0..3 {
             first.backend_request(BackendIndex(backend), true);
-            first.backend_invite(BackendIndex(backend));
+            first.backend_invite(BackendIndex(backend), &seen(7), 0);
         }
         let snapshot = StatsReader::open(&file.0).unwrap().snapshot().unwrap();
         let sum = |worker: &Worker| {

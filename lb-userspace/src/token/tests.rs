@@ -433,3 +433,21 @@ proptest! {
         prop_assert_eq!(parse_hex(&hex(value)), Some(value));
     }
 }
+
+#[test]
+fn key_ids_tell_secrets_apart_and_are_those_of_all_nodes() {
+    let (one, other) = (&b"0123456789abcdef"[..], &b"0123456789abcdeg"[..]);
+    let keys = Keys::new(one, Some(other));
+    let (current, previous) = keys.ids();
+    // What metrics of another version say: never change it.
+    assert_eq!(current.to_string(), "5fc67b4c");
+    assert_eq!(Keys::new(one, None).ids(), (current, None));
+    assert_eq!(Keys::new(other, None).ids(), (previous.unwrap(), None));
+    assert_ne!(Some(current), previous);
+    assert_eq!(
+        keys.swapped().unwrap().ids(),
+        (previous.unwrap(), Some(current))
+    );
+    // The id is none of the values that are used.
+    assert!(!keys.distribution_key().starts_with(&current.0));
+}

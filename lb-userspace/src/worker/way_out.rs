@@ -8,13 +8,17 @@ use lb_common::decode::Udp;
 use super::{Port, Transmit, waiting::Waiting};
 use crate::{
     afxdp::{Sender, TxPool, frame},
+    balance::BackendIndex,
     control::{
         next_hops::{Miss, NextHop, NextHops},
         resolver::Asker,
     },
-    forward::{Action, Datagram, Edits, ListenerIndex, Outcome, Scratch, Table, Verdict},
+    forward::{
+        Action, Datagram, Edits, ListenerIndex, MessageClass, Outcome, Scratch, Seen, Table,
+        Verdict,
+    },
     kernel_socket::KernelSocket,
-    stats::{Counter, WorkerStats},
+    stats::{Counter, Direction, Side, WorkerStats},
     sys::thread::monotonic_ns,
     tap::TapSide,
 };
@@ -45,6 +49,29 @@ impl Message<'_> {
             }
         }
     }
+}
+
+fn side(is_inside: bool) -> Side {
+    match is_inside {
+        true => Side::Backend,
+        false => Side::Client,
+    }
+}
+
+/// Whether what goes there goes to the inside, besides what goes to a known backend.
+fn to_inside(table: &Table, outcome: Outcome, to: SocketAddr) -> bool {
+    match outcome {
+        Outcome::RequestToPool | Outcome::RequestToBackend => true,
+        _ => table.is_inside(to.ip()),
+    }
+}
+
+/// The status of a response that we made: its first line is ours.
+fn status_of(reply: &[u8]) -> Option<u16> {
+    let digits: &[u8; 3] = reply.strip_prefix(b"SIP/2.0 ")?.first_chunk()?;
+    Some(digits.iter().fold(0, |status, digit| {
+        10 * status + u16::from(digit.wrapping_sub(b'0'))
+    }))
 }
 
 /// The sending side of a worker.
@@ -122,10 +149,15 @@ impl WayOut {
         if let Some(reason) = scratch.invalid {
             self.stats.invalid(reason);
         }
-        if verdict.outcome == Outcome::Response
-            && let Some(backend) = table.backend_at(datagram.source)
-        {
-            self.stats.backend_response(backend);
+        let from_backend = match verdict.outcome {
+            Outcome::Response => table.backend_at(datagram.source),
+            _ => None,
+        };
+        if let Some(seen) = &scratch.seen {
+            self.count_message(table, verdict, datagram, scratch, seen, from_backend);
+            if let Some(backend) = from_backend {
+                self.stats.backend_response(backend, seen, scratch.now_ns);
+            }
         }
         if let Action::Forward {
             backend: Some(backend),
@@ -135,9 +167,46 @@ impl WayOut {
         } = verdict.action
         {
             self.stats.backend_request(backend, wants_answer);
-            if initial_invite {
-                self.stats.backend_invite(backend);
+            if let (true, Some(seen)) = (initial_invite, &scratch.seen) {
+                self.stats.backend_invite(backend, seen, scratch.now_ns);
             }
+        }
+    }
+
+    /// Counts a message by direction, method and class, and the reply to it.
+    fn count_message(
+        &self,
+        table: &Table,
+        verdict: &Verdict,
+        datagram: &Datagram<'_>,
+        scratch: &Scratch,
+        seen: &Seen,
+        from_backend: Option<BackendIndex>,
+    ) {
+        let is_inside = match verdict.outcome {
+            // Where these come from is what makes them what they are.
+            Outcome::RequestToPool => false,
+            Outcome::RequestOutbound => true,
+            _ => from_backend.is_some() || table.is_inside(datagram.source.ip().to_canonical()),
+        };
+        let from = Some(side(is_inside));
+        let to = match verdict.action {
+            Action::Forward { backend, to, .. } => Some(side(
+                backend.is_some() || to_inside(table, verdict.outcome, to),
+            )),
+            _ => None,
+        };
+        let Seen { method, class, .. } = *seen;
+        self.stats.message(Direction { from, to }, method, class);
+        if let Action::Reply { .. } = verdict.action
+            && let Some(status) = status_of(&scratch.reply)
+        {
+            let made = Direction {
+                from: None,
+                to: from,
+            };
+            self.stats
+                .message(made, method, MessageClass::of_status(status));
         }
     }
 

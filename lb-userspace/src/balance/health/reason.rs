@@ -84,6 +84,26 @@ pub enum Failure {
     },
 }
 
+impl Reason {
+    /// Which kind it is: a name for counters.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Failures(failures) => match failures.last {
+                Failure::NoAnswer => "no_answer",
+                Failure::Status(_) => "status",
+                Failure::NotSent(_) => "not_sent",
+                Failure::Silence { .. } => "silence",
+            },
+            Self::PortUnreachable => "port_unreachable",
+            Self::Unavailable { .. } => "unavailable",
+            Self::AvailableAgain { .. } => "available_again",
+            Self::Recovered { .. } => "recovered",
+            Self::SlowStart { .. } => "slow_start",
+        }
+    }
+}
+
 impl Failure {
     fn is_like(self, other: Self) -> bool {
         match (self, other) {

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use super::{
-    super::output::{Align, Grid, Terminal, grouped, span},
-    report::{Accounting, Count, Counts, Process, Report},
-};
+use super::super::output::{Align, Grid, Terminal, grouped, span};
+use crate::stats::report::{Accounting, Count, Counts, Process, Report, WorkerReport};
 
 /// After so many seconds without a sign of life a running process is said to hang.
 const SILENT_S: u64 = 5;
@@ -283,7 +281,7 @@ fn sections(report: &Report, cpus: &[usize], all: bool) -> Vec<Section> {
             false => format!("queue {}", queues.join(",")),
         }
     };
-    let sum = |counts: &dyn Fn(&super::report::WorkerReport) -> u64, cpu: usize| {
+    let sum = |counts: &dyn Fn(&WorkerReport) -> u64, cpu: usize| {
         on_cpu(cpu)
             .next()
             .map(|_| on_cpu(cpu).map(counts).sum::<u64>())

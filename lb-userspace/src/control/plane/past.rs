@@ -89,11 +89,13 @@ impl Past {
 }
 
 impl Plane {
-    /// What the limits counted, with the newest `count` points of their past.
-    pub fn cps(&self, span: Span, count: usize) -> Vec<LimitReport> {
+    /// What the limits counted, with the newest `count` points of their past: all of them, or the one of this name.
+    pub fn cps(&self, span: Span, count: usize, only: Option<&str>) -> Vec<LimitReport> {
         let inner = self.lock();
         let limits = limits(&inner.config, &inner.calls, &inner.roster);
-        let reports = limits.into_iter().map(|(name, limit)| {
+        let limits = limits.into_iter();
+        let limits = limits.filter(|(name, _)| only.is_none_or(|only| only == name));
+        let reports = limits.map(|(name, limit)| {
             let history = inner.past.0.iter().find(|(other, _)| *other == name);
             let (first_s, points) = history
                 .map(|(_, history)| history.newest(span, count))

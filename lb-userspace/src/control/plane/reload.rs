@@ -23,6 +23,16 @@ pub struct Reloaded {
     pub changes: Vec<String>,
 }
 
+/// Reloads since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reloads {
+    /// Done, also those that changed nothing.
+    pub done: u64,
+    /// Refused: the file was not valid, or asked for a restart.
+    pub refused: u64,
+}
+
 impl Plane {
     /// Reads the configuration file again and puts it into force between two batches of every worker.
     ///
@@ -31,6 +41,16 @@ impl Plane {
     /// # Errors
     /// When the file is not valid, or asks for what only a restart can give. The running configuration goes on then.
     pub fn reload(&self) -> Result<Reloaded> {
+        let result = self.try_reload();
+        let mut inner = self.lock();
+        match result {
+            Ok(_) => inner.reloads.done += 1,
+            Err(_) => inner.reloads.refused += 1,
+        }
+        result
+    }
+
+    fn try_reload(&self) -> Result<Reloaded> {
         let Some(path) = &self.path else {
             bail!("this node was not started from a configuration file");
         };
@@ -150,6 +170,7 @@ pub fn needs_restart(before: &Config, after: &Config) -> Vec<&'static str> {
         ("announce", before.announce == after.announce),
         ("control", before.control == after.control),
         ("stats", before.stats == after.stats),
+        ("metrics", before.metrics == after.metrics),
     ];
     let changed = checks.into_iter().filter(|(_, is_same)| !is_same);
     changed.map(|(name, _)| name).collect()

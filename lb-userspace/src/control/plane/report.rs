@@ -1,7 +1,7 @@
 //! What `siplb backends` shows.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap, HashSet},
     time::{Duration, SystemTime},
 };
 
@@ -67,6 +67,8 @@ pub struct BackendReport {
     pub since_s: Option<u64>,
     /// The part of its weight that it gets, below 1 while it starts slowly.
     pub ramp: f64,
+    /// The weight that it takes calls by: 0 while it takes none.
+    pub weight_in_force: f64,
     /// Slots of the lookup table of its pool that it has.
     pub slots: u32,
     /// The same as a share.
@@ -85,6 +87,8 @@ pub struct BackendReport {
     pub pins: u64,
     /// Calls that it may get in a second; null without a limit.
     pub cps: Option<u32>,
+    /// How often the probes said something else, by the kind of the reason.
+    pub health_changes: BTreeMap<String, u64>,
 }
 
 impl Inner {
@@ -143,7 +147,10 @@ impl Plane {
                 .table
                 .as_ref()
                 .map(|table| table.shares(pool.backends.len()));
+            let usable = pool.usable().map(|backend| backend.index);
+            let usable = usable.collect::<HashSet<_>>();
             for (position, backend) in pool.backends.iter().enumerate() {
+                let takes_calls = usable.contains(&backend.index);
                 let slots = shares.as_ref().map_or(0, |shares| shares[position]);
                 let traffic = self.stats.backend_traffic(backend.index);
                 let mut one = BackendReport {
@@ -160,6 +167,10 @@ impl Plane {
                         .map(|wish| wish.name().to_owned()),
                     since_s: since(&inner, backend.index, now),
                     ramp: backend.ramp,
+                    weight_in_force: match takes_calls {
+                        true => f64::from(backend.weight) * backend.ramp,
+                        false => 0.0,
+                    },
                     slots,
                     share_percent: 100.0 * f64::from(slots) / SLOTS as f64,
                     requests: traffic.requests,
@@ -169,6 +180,15 @@ impl Plane {
                         .backends
                         .get(position)
                         .and_then(|backend| backend.cps),
+                    health_changes: inner.changes.get(&backend.index).map_or_else(
+                        BTreeMap::new,
+                        |changes| {
+                            let changes = changes.iter();
+                            changes
+                                .map(|(kind, count)| ((*kind).to_owned(), *count))
+                                .collect()
+                        },
+                    ),
                     ..BackendReport::default()
                 };
                 if let Some(probes) = probes.get(&backend.index) {

@@ -5,9 +5,9 @@ use std::time::{Instant, UNIX_EPOCH};
 use lb_common::xdp::{COUNTERS_LEN, XdpOutcome, counter_index};
 
 use super::*;
-use crate::{
-    cli::stats::report::{InterfaceCounts, Sample},
-    stats::{BackendCounts, Interface, Snapshot, Value, Worker, WorkerInfo},
+use crate::stats::{
+    BackendCounts, Interface, Snapshot, Value, Worker, WorkerInfo,
+    sources::{InterfaceCounts, Sample},
 };
 
 /// Two CPUs, two queues, one interface; `received` and `steered` per queue.
@@ -38,30 +38,26 @@ fn sample(taken: Instant, cpus: usize, received: u64, steered: u64) -> Sample {
             value("request_to_pool", "forward", received / 2),
             value("not_sip", "drop", 1),
         ],
+        messages: vec![],
+        histograms: vec![],
         backends: vec![
             BackendCounts {
                 name: "sw1".into(),
                 requests: received,
                 invites: received / 10 * 3,
-                responses: 0,
-                pins: 0,
-                answerable: 0,
+                ..BackendCounts::default()
             },
             BackendCounts {
                 name: "sw2".into(),
                 requests: 0,
                 invites: 0,
-                responses: 0,
-                pins: 0,
-                answerable: 0,
+                ..BackendCounts::default()
             },
             BackendCounts {
                 name: "sw3".into(),
                 requests: received / 2,
                 invites: received / 10,
-                responses: 0,
-                pins: 0,
-                answerable: 0,
+                ..BackendCounts::default()
             },
         ],
     });

@@ -1,143 +1,150 @@
-//! What was counted, put together: for JSON as it is, for people by `view`.
+//! What was counted, put together: for JSON as it is, and for people by `siplb stats`.
 
 use std::{
     collections::BTreeMap,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use lb_common::xdp::{MAX_QUEUES, XdpOutcome, XdpVerdict, counter_index};
 use serde::{Serialize, Serializer};
 
-use crate::stats::{Interface, Snapshot, Value, Worker};
+use super::{
+    BackendCounts, Snapshot, Value, Worker,
+    sources::{InterfaceCounts, Sample},
+};
 
-/// Everything that was read at one time.
-#[derive(Debug)]
-pub(super) struct Sample {
-    pub(super) taken: Instant,
-    pub(super) interfaces: Vec<InterfaceCounts>,
-    pub(super) workers: Result<Snapshot, String>,
-}
-
-/// What the XDP program of an interface counted: by counter and CPU.
-#[derive(Debug)]
-pub(super) struct InterfaceCounts {
-    pub(super) interface: Interface,
-    pub(super) counters: Result<Vec<Vec<u64>>, String>,
-    /// Once more, after the workers' counters were read.
-    pub(super) counters_after: Result<Vec<Vec<u64>>, String>,
-}
-
-/// What `--json` prints. Fields are only ever added.
+/// What `siplb stats --json` prints and `/api/stats` answers. Fields are only ever added.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub(crate) struct Report {
     /// `null` without [`Report::error`].
-    pub(super) process: Option<Process>,
+    pub(crate) process: Option<Process>,
     /// Why there is nothing of the workers.
-    pub(super) error: Option<String>,
-    pub(super) interfaces: Vec<InterfaceReport>,
-    pub(super) workers: Vec<WorkerReport>,
+    pub(crate) error: Option<String>,
+    pub(crate) interfaces: Vec<InterfaceReport>,
+    pub(crate) workers: Vec<WorkerReport>,
     /// Sums over all workers.
-    pub(super) total: Total,
-    pub(super) backends: Vec<BackendReport>,
+    pub(crate) total: Total,
+    /// Messages by where they came from and went to, method and class, over all workers; those that there were.
+    pub(crate) messages: Vec<MessageReport>,
+    pub(crate) backends: Vec<BackendReport>,
     /// `null` when XDP counters or workers' counters are missing.
-    pub(super) accounting: Option<Accounting>,
+    pub(crate) accounting: Option<Accounting>,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Process {
-    pub(super) pid: u32,
-    pub(super) running: bool,
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    pub(crate) running: bool,
     /// Seconds since 1970.
-    pub(super) started: u64,
+    pub(crate) started: u64,
     /// Seconds since the process last said that it lives.
-    pub(super) silent_s: u64,
+    pub(crate) silent_s: u64,
     /// Seconds from its start to then.
-    pub(super) up_s: u64,
+    pub(crate) up_s: u64,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct InterfaceReport {
-    pub(super) name: String,
-    pub(super) pin_dir: String,
+pub(crate) struct InterfaceReport {
+    pub(crate) name: String,
+    pub(crate) pin_dir: String,
     /// Why there are no counters.
-    pub(super) error: Option<String>,
-    pub(super) cpus: Vec<CpuReport>,
+    pub(crate) error: Option<String>,
+    pub(crate) cpus: Vec<CpuReport>,
     /// By receive queue, those that saw frames.
-    pub(super) queues: Vec<QueueReport>,
-    pub(super) total: Counts,
-    pub(super) steered_at_start: u64,
+    pub(crate) queues: Vec<QueueReport>,
+    pub(crate) total: Counts,
+    pub(crate) steered_at_start: u64,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct CpuReport {
-    pub(super) cpu: usize,
-    pub(super) counters: Counts,
+pub(crate) struct CpuReport {
+    pub(crate) cpu: usize,
+    pub(crate) counters: Counts,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct QueueReport {
-    pub(super) queue: u32,
-    pub(super) counters: Counts,
+pub(crate) struct QueueReport {
+    pub(crate) queue: u32,
+    pub(crate) counters: Counts,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct WorkerReport {
-    pub(super) cpu: usize,
-    pub(super) queue: u32,
-    pub(super) data_path: String,
-    pub(super) counters: Counts,
-    pub(super) outcomes: Counts,
+pub(crate) struct WorkerReport {
+    pub(crate) cpu: usize,
+    pub(crate) queue: u32,
+    pub(crate) data_path: String,
+    pub(crate) counters: Counts,
+    pub(crate) outcomes: Counts,
 }
 
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Total {
-    pub(super) counters: Counts,
-    pub(super) outcomes: Counts,
+pub(crate) struct Total {
+    pub(crate) counters: Counts,
+    pub(crate) outcomes: Counts,
+}
+
+/// Messages of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(crate) struct MessageReport {
+    /// `client`, `backend` or `siplb`.
+    pub(crate) from: String,
+    /// `client`, `backend` or `nobody`.
+    pub(crate) to: String,
+    /// `other` for methods that are not counted by name.
+    pub(crate) method: String,
+    /// `request`, or `1xx` to `6xx`.
+    pub(crate) class: String,
+    pub(crate) count: u64,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct BackendReport {
-    pub(super) name: String,
-    pub(super) requests: u64,
+pub(crate) struct BackendReport {
+    pub(crate) name: String,
+    pub(crate) requests: u64,
     /// Initial INVITEs among them, retransmissions included.
-    pub(super) invites: u64,
+    pub(crate) invites: u64,
     /// Of the initial INVITEs of all backends.
-    pub(super) share_percent: f64,
+    pub(crate) share_percent: f64,
+    pub(crate) responses: u64,
+    /// The same by class: `1xx` to `6xx`.
+    pub(crate) responses_by_class: Counts,
+    /// Transactions and calls in set-up that are pinned to it.
+    pub(crate) pins: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) requests_per_s: Option<f64>,
+    pub(crate) requests_per_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) invites_per_s: Option<f64>,
+    pub(crate) invites_per_s: Option<f64>,
 }
 
 /// Whether all that XDP steered arrived or is known to be lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Accounting {
+pub(crate) struct Accounting {
     /// By XDP programs to sockets, since the start of the process and before the workers' counters were read.
-    pub(super) steered: u64,
+    pub(crate) steered: u64,
     /// The same, after they were read.
-    pub(super) steered_after: u64,
+    pub(crate) steered_after: u64,
     /// By workers from RX rings.
-    pub(super) received: u64,
+    pub(crate) received: u64,
     /// By the kernel at the sockets: RX ring full, or no chunk to receive into.
-    pub(super) dropped: u64,
+    pub(crate) dropped: u64,
     /// What is missing; negative when more arrived than was steered. What was steered while the workers' counters were
     /// read may have arrived or not.
-    pub(super) difference: i64,
-    pub(super) adds_up: bool,
+    pub(crate) difference: i64,
+    pub(crate) adds_up: bool,
 }
 
 /// Numbers under their names, in the order of their owner.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Counts(pub(super) Vec<Count>);
+pub(crate) struct Counts(pub(crate) Vec<Count>);
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Count {
-    pub(super) name: String,
+pub(crate) struct Count {
+    pub(crate) name: String,
     /// See [`Value::kind`]; for XDP `redirect`, `pass` or `drop`.
-    pub(super) kind: String,
-    pub(super) value: u64,
+    pub(crate) kind: String,
+    pub(crate) value: u64,
     /// A second, since the last time; sums only.
-    pub(super) rate: Option<f64>,
+    pub(crate) rate: Option<f64>,
 }
 
 /// As an object: `{"steered": 12}`; with rates `{"steered": 12, "steered_per_s": 3.0}`.
@@ -157,7 +164,7 @@ impl Serialize for Counts {
 }
 
 impl Counts {
-    pub(super) fn get(&self, name: &str) -> u64 {
+    pub(crate) fn get(&self, name: &str) -> u64 {
         let count = self.0.iter().find(|count| count.name == name);
         count.map_or(0, |count| count.value)
     }
@@ -213,11 +220,11 @@ fn rate(before: u64, now: u64, time: Duration) -> Option<f64> {
 
 impl Report {
     /// `before` is what was read last, for rates.
-    pub(super) fn new(sample: &Sample, before: Option<&Sample>) -> Self {
+    pub(crate) fn new(sample: &Sample, before: Option<&Sample>) -> Self {
         Self::at(sample, before, SystemTime::now())
     }
 
-    pub(super) fn at(sample: &Sample, before: Option<&Sample>, now: SystemTime) -> Self {
+    pub(crate) fn at(sample: &Sample, before: Option<&Sample>, now: SystemTime) -> Self {
         let time = before.map(|before| sample.taken.duration_since(before.taken));
         let interfaces = sample.interfaces.iter().map(|interface| {
             let before = before.and_then(|before| {
@@ -253,6 +260,7 @@ impl Report {
                     .outcomes
                     .with_rates(total_before.map(|(before, time)| (&before.outcomes, *time))),
             },
+            messages: messages(workers),
             backends: backends(
                 workers,
                 before.map(|(before, time)| (&before.workers[..], time)),
@@ -350,49 +358,73 @@ fn total(workers: &[Worker]) -> Total {
 }
 
 fn backends(workers: &[Worker], before: Option<(&[Worker], Duration)>) -> Vec<BackendReport> {
-    /// Requests and INVITEs by position, which is the same for all workers of a file.
-    fn sums(workers: &[Worker]) -> BTreeMap<usize, (u64, u64)> {
-        let mut sums = BTreeMap::<usize, (u64, u64)>::new();
-        for worker in workers {
-            for (position, backend) in worker.backends.iter().enumerate() {
-                let sum = sums.entry(position).or_default();
-                sum.0 += backend.requests;
-                sum.1 += backend.invites;
-            }
+    let now = backend_sums(workers);
+    let before = before.map(|(before, time)| (backend_sums(before), time));
+    let all_invites = now.iter().map(|backend| backend.invites).sum::<u64>();
+    let reports = now.into_iter().enumerate().map(|(position, backend)| {
+        let rates = before.as_ref().map(|(before, time)| {
+            let before = before.get(position).cloned().unwrap_or_default();
+            (
+                rate(before.requests, backend.requests, *time),
+                rate(before.invites, backend.invites, *time),
+            )
+        });
+        BackendReport {
+            share_percent: match all_invites {
+                0 => 0.0,
+                all => (1000.0 * backend.invites as f64 / all as f64).round() / 10.0,
+            },
+            name: backend.name,
+            requests: backend.requests,
+            invites: backend.invites,
+            responses: backend.responses,
+            responses_by_class: Counts::of(&backend.classes),
+            pins: backend.pins,
+            requests_per_s: rates.and_then(|rates| rates.0),
+            invites_per_s: rates.and_then(|rates| rates.1),
         }
-        sums
+    });
+    reports.collect()
+}
+
+/// Sums over workers by position, which is the same for all workers of a file.
+pub(crate) fn backend_sums(workers: &[Worker]) -> Vec<BackendCounts> {
+    let mut workers = workers.iter();
+    let mut sums = workers
+        .next()
+        .map_or_else(Vec::new, |first| first.backends.clone());
+    for worker in workers {
+        for (sum, backend) in sums.iter_mut().zip(&worker.backends) {
+            sum.requests += backend.requests;
+            sum.invites += backend.invites;
+            sum.responses += backend.responses;
+            sum.pins += backend.pins;
+            sum.answerable += backend.answerable;
+            for (sum, class) in sum.classes.iter_mut().zip(&backend.classes) {
+                sum.value += class.value;
+            }
+            sum.first_response.add(&backend.first_response);
+        }
     }
-    let Some(first) = workers.first() else {
-        return Vec::new();
-    };
-    let now = sums(workers);
-    let before = before.map(|(before, time)| (sums(before), time));
-    let all_invites = now.values().map(|(_, invites)| invites).sum::<u64>();
-    let reports =
-        first
-            .backends
-            .iter()
-            .zip(&now)
-            .map(|(backend, (position, &(requests, invites)))| {
-                let rates = before.as_ref().map(|(before, time)| {
-                    let before = before.get(position).copied().unwrap_or_default();
-                    (
-                        rate(before.0, requests, *time),
-                        rate(before.1, invites, *time),
-                    )
-                });
-                BackendReport {
-                    name: backend.name.clone(),
-                    requests,
-                    invites,
-                    share_percent: match all_invites {
-                        0 => 0.0,
-                        all => (1000.0 * invites as f64 / all as f64).round() / 10.0,
-                    },
-                    requests_per_s: rates.and_then(|rates| rates.0),
-                    invites_per_s: rates.and_then(|rates| rates.1),
-                }
-            });
+    sums
+}
+
+/// Sums over workers of messages of the same kind.
+pub(crate) fn messages(workers: &[Worker]) -> Vec<MessageReport> {
+    let mut sums = BTreeMap::new();
+    for message in workers.iter().flat_map(|worker| &worker.messages) {
+        let kind = (&message.from, &message.to, &message.method, &message.class);
+        *sums.entry(kind).or_insert(0) += message.value;
+    }
+    let reports = sums
+        .into_iter()
+        .map(|((from, to, method, class), count)| MessageReport {
+            from: from.clone(),
+            to: to.clone(),
+            method: method.clone(),
+            class: class.clone(),
+            count,
+        });
     reports.collect()
 }
 
