@@ -6,6 +6,7 @@ mod backends;
 mod check;
 mod cps;
 mod explain;
+mod fleet;
 mod leave;
 mod output;
 mod stats;
@@ -43,6 +44,7 @@ Examples:
   siplb reload                        the configuration file as it is now, whole or not at all
   siplb cps                           calls per second, accepted and refused
   siplb leave                         withdraw the VIP, go on for the grace period, end
+  siplb fleet edge1:9464 edge2:9464   whether all nodes are alike, and what differs
 
 Exit status: 0 done, 1 it did not work, 2 wrong usage or an invalid configuration.
 NO_COLOR switches colours off; RUST_LOG sets what `run` logs (error, warn, info, debug)."
@@ -192,6 +194,22 @@ Examples:
   siplb cps --minutes --points 1440   the last day
   siplb cps --json | jq '.limits[0].points'")]
     Cps(cps::CpsArgs),
+    /// Ask all nodes for their metrics, and say whether they are alike
+    #[command(
+        long_about = "Ask all nodes for their metrics, and say whether they are alike
+
+Nodes of a fleet decide alike when they share configuration, secrets and what they think of the backends. Asks each node at its \
+metrics.listen, all at once, and marks with ! what differs from most of them; below the table it says what that means. Needs no \
+configuration and no privileges.",
+        after_help = "\
+Examples:
+  siplb fleet 192.0.2.11:9464 192.0.2.12:9464
+  siplb fleet --file /etc/siplb/fleet --watch 5
+  siplb fleet --file fleet --json | jq -r '.differences[]'
+
+Exit status: 0 all nodes answer and agree; 1 one does not answer or differs; 2 wrong usage."
+    )]
+    Fleet(fleet::FleetArgs),
     /// Withdraw the VIP, go on with what still comes, and end the running node
     #[command(
         long_about = "Withdraw the VIP, go on with what still comes, and end the running node
@@ -340,6 +358,7 @@ fn dispatch(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Reload(arguments) => backends::reload(&arguments, output),
         Command::Trace(arguments) => trace::trace(&arguments, output),
         Command::Cps(arguments) => cps::cps(&arguments, output),
+        Command::Fleet(arguments) => fleet::fleet(&arguments, output),
         Command::Leave(arguments) => leave::leave(&arguments, output),
         Command::Exabgp(arguments) => leave::exabgp(&arguments),
     }

@@ -2,6 +2,8 @@
 
 mod view;
 
+pub(super) use self::view::frame;
+
 use std::{
     path::PathBuf,
     thread,
@@ -113,7 +115,7 @@ fn sources(arguments: &StatsArgs, config: Option<Config>) -> Sources {
     }
 }
 
-fn interval(text: &str) -> Result<f64, String> {
+pub(super) fn interval(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(seconds),
         _ => Err("write a number of seconds from 0.1 to 86400".to_owned()),

@@ -136,6 +136,18 @@ const LABS: &[Need] = &[
     Need::program("sngrep", "reads captures and HEP", "sngrep", "sngrep"),
     Need::program("tcpdump", "records what was sent", "tcpdump", "tcpdump"),
     Need::program(
+        "promtool",
+        "checks metrics",
+        "prometheus",
+        "golang-github-prometheus",
+    ),
+    Need::program(
+        "prometheus",
+        "reads metrics",
+        "prometheus",
+        "golang-github-prometheus",
+    ),
+    Need::program(
         "bpftool",
         "looks at the XDP program from outside",
         "bpftool",

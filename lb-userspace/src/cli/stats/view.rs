@@ -30,7 +30,7 @@ pub(super) fn text(report: &Report, terminal: &Terminal, all: bool) -> String {
 }
 
 /// A report that replaces the one before on a terminal: no more lines than it has, each cleared to its end.
-pub(super) fn frame(text: &str, terminal: &Terminal, first: bool) -> String {
+pub(in crate::cli) fn frame(text: &str, terminal: &Terminal, first: bool) -> String {
     let Some(height) = terminal.height else {
         return if first {
             text.to_owned()

@@ -3,6 +3,7 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::TcpStream,
+    path::PathBuf,
 };
 
 use serde_json::{Value, json};
@@ -294,8 +295,20 @@ fn a_stopped_server_has_hung_up_and_left_the_address() {
     assert!(text.contains("Address already in use"), "{text}");
 }
 
-/// Commands that say what they were asked, and the statistics of a process that counts.
-fn pages(name: &str) -> (Pages, StatsFile) {
+/// Statistics of a process that counts; the file goes with it.
+struct Counting {
+    path: PathBuf,
+    _stats: StatsFile,
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Commands that say what they were asked, and statistics.
+fn pages(name: &str) -> (Pages, Counting) {
     let file = format!("siplb-http-{name}-{}", std::process::id());
     let path = std::env::temp_dir().join(file);
     let worker = WorkerInfo {
@@ -317,12 +330,16 @@ fn pages(name: &str) -> (Pages, StatsFile) {
     let pages = Pages {
         commands: Arc::new(commands),
         counters: Sources {
-            workers: path,
+            workers: path.clone(),
             pin_path: None,
             fallback: None,
         },
     };
-    (pages, stats)
+    let counting = Counting {
+        path,
+        _stats: stats,
+    };
+    (pages, counting)
 }
 
 fn ask(pages: &Pages, target: &str) -> (u16, String) {

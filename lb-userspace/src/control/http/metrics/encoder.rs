@@ -1,7 +1,7 @@
 //! Metrics as text, in the two formats that Prometheus reads: OpenMetrics 1.0 and its own older one, 0.0.4.
 //!
 //! Why not `prometheus-client`: it writes OpenMetrics alone, which scrapers have to ask for. What is different between the two is
-//! little: how the names of counters and infos are declared, units, and a line at the end.
+//! little: how the names of counters are declared, units, and a line at the end.
 
 use std::fmt::{self, Write};
 
@@ -249,7 +249,7 @@ impl Family<'_> {
         let is_open = self.encoder.format == Format::OpenMetrics;
         let (suffix, kind) = match self.kind {
             Kind::Counter => (if is_open { "" } else { "_total" }, "counter"),
-            Kind::Info if is_open => ("", "info"),
+            // Not `info`: tools that read the older format only by name stop at a type that they do not know.
             Kind::Info => ("_info", "gauge"),
             Kind::Gauge => ("", "gauge"),
             Kind::Histogram => ("", "histogram"),
@@ -351,8 +351,8 @@ x_time_seconds_count{queue="0"} 6
                 "# TYPE x_up gauge",
                 "# HELP x_share Share.",
                 "# TYPE x_share gauge",
-                "# HELP x_build Version.",
-                "# TYPE x_build info",
+                "# HELP x_build_info Version.",
+                "# TYPE x_build_info gauge",
                 "# HELP x_time_seconds Time.",
                 "# TYPE x_time_seconds histogram",
                 "# UNIT x_time_seconds seconds",

@@ -102,6 +102,8 @@ fn facts(name: &str) -> Facts {
 
     let mut counters = vec![vec![0; 4]; COUNTERS_LEN as usize];
     counters[counter_index(1, XdpOutcome::Steered) as usize][3] = 10;
+    let snapshot = StatsReader::open(&path).unwrap().snapshot().unwrap();
+    std::fs::remove_file(&path).unwrap();
     let read = |command: &str| answers(command);
     Facts {
         status: super::read(read("status")).unwrap(),
@@ -118,7 +120,7 @@ fn facts(name: &str) -> Facts {
                 counters: Ok(counters.clone()),
                 counters_after: Ok(counters),
             }],
-            workers: Ok(StatsReader::open(&path).unwrap().snapshot().unwrap()),
+            workers: Ok(snapshot),
         },
     }
 }
