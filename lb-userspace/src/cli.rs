@@ -204,7 +204,7 @@ configuration and no privileges.",
         after_help = "\
 Examples:
   siplb fleet 192.0.2.11:9464 192.0.2.12:9464
-  siplb fleet --file /etc/siplb/fleet --watch 5
+  siplb fleet --file /etc/siplb/fleet --watch=5
   siplb fleet --file fleet --json | jq -r '.differences[]'
 
 Exit status: 0 all nodes answer and agree; 1 one does not answer or differs; 2 wrong usage."
@@ -392,6 +392,28 @@ mod tests {
     #[test]
     fn arguments_fit_together() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_address_behind_watch_is_an_address() {
+        let fleet = |arguments: &[&str]| {
+            let arguments = ["siplb", "fleet"].iter().chain(arguments);
+            match Cli::try_parse_from(arguments).unwrap().command {
+                Command::Fleet(fleet) => (fleet.watch, fleet.addresses.len()),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(fleet(&["--watch", "edge1:9464"]), (Some(2.0), 1));
+        assert_eq!(
+            fleet(&["--watch=5", "edge1:9464", "edge2:9464"]),
+            (Some(5.0), 2)
+        );
+        assert_eq!(fleet(&["edge1:9464"]), (None, 1));
+        for wrong in [&["nonsense"][..], &["--watch=0", "edge1:9464"]] {
+            let arguments = ["siplb", "fleet"].iter().chain(wrong);
+            let error = Cli::try_parse_from(arguments).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{wrong:?}");
+        }
     }
 
     #[test]

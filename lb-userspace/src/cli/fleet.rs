@@ -38,13 +38,14 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct FleetArgs {
     /// Where nodes tell their metrics: HOST:PORT, or http://HOST:PORT/metrics
     #[arg(value_name = "ADDRESS")]
-    addresses: Vec<Address>,
+    pub(super) addresses: Vec<Address>,
     /// File with more addresses, one a line; what stands behind # does not count
     #[arg(long, short, value_name = "LIST")]
     file: Option<PathBuf>,
     /// Ask again every so many seconds [default: 2]
-    #[arg(long, short, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = interval)]
-    watch: Option<f64>,
+    // With `=`, or an address behind it would be taken for the seconds.
+    #[arg(long, short, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2", value_parser = interval)]
+    pub(super) watch: Option<f64>,
     /// Print JSON
     #[arg(long)]
     json: bool,

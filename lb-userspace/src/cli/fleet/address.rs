@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 /// Host and port, and the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Address {
+pub(in crate::cli) struct Address {
     /// `HOST:PORT`, IPv6 in brackets.
     pub host_and_port: String,
     /// Begins with a slash.
