@@ -5,6 +5,7 @@
 mod backends;
 mod check;
 mod cps;
+mod events;
 mod explain;
 mod fleet;
 mod leave;
@@ -43,6 +44,7 @@ Examples:
   siplb drain sw1 --wait              no new calls to sw1; returns when it has none in set-up
   siplb reload                        the configuration file as it is now, whole or not at all
   siplb cps                           calls per second, accepted and refused
+  siplb events --watch                what changed and when, and what changes from now on
   siplb leave                         withdraw the VIP, go on for the grace period, end
   siplb fleet edge1:9464 edge2:9464   whether all nodes are alike, and what differs
 
@@ -192,8 +194,23 @@ Exit status: 0 ended by Ctrl-C, --count or --duration; 1 no node, or it has ende
 Examples:
   siplb cps                           the last minute, second by second
   siplb cps --minutes --points 1440   the last day
+  siplb cps --minutes --points 744 --merge 60 --limit node
+                                      the last month by the hour
   siplb cps --json | jq '.limits[0].points'")]
     Cps(cps::CpsArgs),
+    /// Show what changed on the running node, and when
+    #[command(
+        long_about = "Show what changed on the running node, and when
+
+Health of backends with the reason, drains and the like by the operator, reloads and why one was refused, announced or withdrawn and why, workers that are silent or back. The node keeps the last 1000 in memory; the log has all of them.",
+        after_help = "\
+Examples:
+  siplb events
+  siplb events --watch
+  siplb events --count 1000 --json | jq -r '.events[] | select(.kind == \"backend_health\").text'
+  siplb events --watch --json         one line for each"
+    )]
+    Events(events::EventsArgs),
     /// Ask all nodes for their metrics, and say whether they are alike
     #[command(
         long_about = "Ask all nodes for their metrics, and say whether they are alike
@@ -358,6 +375,7 @@ fn dispatch(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Reload(arguments) => backends::reload(&arguments, output),
         Command::Trace(arguments) => trace::trace(&arguments, output),
         Command::Cps(arguments) => cps::cps(&arguments, output),
+        Command::Events(arguments) => events::events(&arguments, output),
         Command::Fleet(arguments) => fleet::fleet(&arguments, output),
         Command::Leave(arguments) => leave::leave(&arguments, output),
         Command::Exabgp(arguments) => leave::exabgp(&arguments),

@@ -3,6 +3,7 @@
 pub mod announce;
 pub mod client;
 pub mod commands;
+pub mod events;
 pub mod hep;
 pub mod http;
 pub mod next_hops;

@@ -8,7 +8,7 @@ mod calls;
 mod history;
 
 pub use calls::CallLimits;
-pub use history::{History, HistoryPoint, Span};
+pub use history::{History, HistoryPoint, Points, Span};
 
 use std::sync::atomic::{
     AtomicU64,

@@ -32,6 +32,7 @@ use crate::{
         announce::Announcer,
         client,
         commands::carry_out,
+        events::{Kind, Severity},
         hep::HepSender,
         http::{self, pages::Pages},
         next_hops::Watcher,
@@ -322,7 +323,7 @@ impl Node {
         if let Some(listen) = self.config.metrics.listen {
             log::info!("metrics: http://{listen}/metrics");
         }
-        log::info!("node {} ready", self.config.node.name);
+        self.note(Kind::Start, Severity::Info, "ready");
     }
 
     /// Answers requests on the control socket.
@@ -382,22 +383,27 @@ impl Node {
         }
     }
 
+    /// Notes what happens to the node as a whole.
+    fn note(&self, kind: Kind, severity: Severity, text: &str) {
+        let name = &self.config.node.name;
+        self.plane.events().note(kind, severity, name, text);
+    }
+
     /// Watches the workers until a signal says stop.
     fn watch(&mut self, inbox: &mpsc::Receiver<Order>) -> Result<()> {
         loop {
             match inbox.recv_timeout(WATCH_EVERY) {
                 Ok(order) => match order.name_of_end() {
                     Some(name) => {
-                        log::info!("{name}: stopping");
+                        self.note(Kind::Stop, Severity::Info, &format!("stopping: {name}"));
                         return Ok(());
                     }
                     // In a thread of its own: a table of a thousand backends takes longer than a heartbeat may.
                     None => {
                         let plane = Arc::clone(&self.plane);
                         let reload = move || {
-                            if let Err(error) = plane.reload() {
-                                log::error!("SIGHUP: the running configuration goes on: {error:#}");
-                            }
+                            // What is wrong has been noted.
+                            drop(plane.reload());
                         };
                         thread::Builder::new().name("reload".into()).spawn(reload)?;
                     }
@@ -455,8 +461,11 @@ impl Node {
         if worker.thread.as_ref().is_some_and(JoinHandle::is_finished) {
             self.data_path.close_gates(index);
             let _ = worker.thread.take().map(JoinHandle::join);
-            log::error!(
-                "worker {index} has died; its queue goes to the other workers by the kernel"
+            self.plane.events().note(
+                Kind::WorkerDied,
+                Severity::Error,
+                index,
+                "has died; its queue goes to the other workers by the kernel",
             );
             return;
         }
@@ -467,15 +476,22 @@ impl Node {
         if age > stale_after && !worker.stalled {
             worker.stalled = true;
             self.data_path.close_gates(index);
-            log::error!(
-                "worker {index} (CPU {}) has been silent for {} ms: gates closed, its queue goes to the kernel",
-                worker.cpu,
-                age.as_millis()
+            let text = format!(
+                "has been silent for {} ms: gates closed, its queue goes to the kernel (CPU {})",
+                age.as_millis(),
+                worker.cpu
             );
+            let events = self.plane.events();
+            events.note(Kind::WorkerStalled, Severity::Error, index, text);
         } else if age <= stale_after && worker.stalled {
             worker.stalled = false;
             self.data_path.open_gates(index, stale_after);
-            log::warn!("worker {index} is back: gates open");
+            self.plane.events().note(
+                Kind::WorkerBack,
+                Severity::Warn,
+                index,
+                "is back: gates open",
+            );
         }
     }
 

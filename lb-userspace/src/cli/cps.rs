@@ -17,6 +17,12 @@ pub(super) struct CpsArgs {
     /// How many seconds or minutes
     #[arg(long, value_name = "N", default_value_t = 60)]
     points: u64,
+    /// Join so many seconds or minutes into a point
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    merge: u64,
+    /// This limit alone, by its name
+    #[arg(long, value_name = "NAME")]
+    limit: Option<String>,
     #[command(flatten)]
     running: Running,
 }
@@ -27,9 +33,13 @@ pub(super) fn cps(arguments: &CpsArgs, output: &Output) -> Result<(), Failure> {
     } else {
         "seconds"
     };
-    let request = Request::new("cps")
+    let mut request = Request::new("cps")
         .with("span", span)
-        .with("count", arguments.points);
+        .with("count", arguments.points)
+        .with("merge", arguments.merge);
+    if let Some(limit) = &arguments.limit {
+        request = request.with("limit", limit.as_str());
+    }
     let mut answer = arguments.running.call(&request)?;
     if arguments.running.json {
         return output.json(&answer, false);
@@ -58,14 +68,19 @@ pub(super) fn cps(arguments: &CpsArgs, output: &Output) -> Result<(), Failure> {
                 "{:.1}",
                 accepted.clone().sum::<u64>() as f64 / seconds as f64
             ),
-            format!("{:.0}", per_second(accepted.max().unwrap_or(0))),
+            grouped(peak(limit).into()),
             grouped(limit.accepted),
             grouped(limit.breached),
         ]);
     }
     let mut text = grid.render("");
     if let Some(node) = limits.first() {
-        text += &format!("\nlast {} {span}, oldest first\n", node.points.len());
+        let points = match (arguments.merge, arguments.minutes) {
+            (1, _) => span.to_owned(),
+            (merge, false) => format!("times {merge} seconds"),
+            (merge, true) => format!("times {merge} minutes"),
+        };
+        text += &format!("\nlast {} {points}, oldest first\n", node.points.len());
         text += &format!(
             "  accepted  {}\n",
             bars(node.points.iter().map(|[accepted, _]| *accepted))
@@ -76,6 +91,17 @@ pub(super) fn cps(arguments: &CpsArgs, output: &Output) -> Result<(), Failure> {
         );
     }
     output.text(&text)
+}
+
+/// The most that was accepted in one second.
+fn peak(limit: &LimitReport) -> u32 {
+    let points = match limit.peaks.as_slice() {
+        // A point is a second.
+        [] => &limit.points,
+        _ => &limit.peaks,
+    };
+    let accepted = points.iter().map(|[accepted, _]| *accepted);
+    accepted.max().unwrap_or(0)
 }
 
 /// A bar for each number, the highest one full.

@@ -25,7 +25,10 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use self::network::Addresses;
-use super::plane::Plane;
+use super::{
+    events::{Kind, Severity},
+    plane::Plane,
+};
 use crate::{config::Announce, forward::Table};
 
 /// How often it is looked whether the node can serve.
@@ -256,7 +259,8 @@ impl Looker {
         self.renew();
         // A hook may take longer than the addresses last.
         self.call_hook("announce", "", Self::renew);
-        log::info!("announced: {}", self.list());
+        let events = self.plane.events();
+        events.note(Kind::Announced, Severity::Info, self.list(), "announced");
         self.note(true, None);
     }
 
@@ -265,7 +269,9 @@ impl Looker {
             addresses.withdraw();
         }
         self.call_hook("withdraw", reason, |_| ());
-        log::warn!("withdrawn: {}: {reason}", self.list());
+        let text = format!("withdrawn: {reason}");
+        let events = self.plane.events();
+        events.note(Kind::Withdrawn, Severity::Warn, self.list(), text);
         self.note(false, Some(reason.to_owned()));
     }
 

@@ -7,26 +7,27 @@
 //! | `drain`, `undrain`, `disable`, `enable` | `backend` | `backend`: [`super::plane::BackendReport`] |
 //! | `reload` | | [`super::plane::Reloaded`] |
 //! | `leave` | | `grace_s`: how long the node goes on with what still comes; then it ends |
-//! | `cps` | `span`: `seconds` or `minutes`; `count`; `limit`: the name of one | `limits`: a list of limits |
+//! | `cps` | `span`: `seconds` or `minutes`; `count`; `merge`; `limit` | `limits`: a list of [`super::plane::LimitReport`] |
+//! | `events` | `count`; `after`: number of an event | `events`: the newest of them, oldest first: [`super::events::Event`] |
 //! | `trace` | `call_id`, `from`, `to`, `source`, `errors`, `limit` | and then lines: [`super::trace::Line`] |
 
 use serde_json::{Map, Value};
 
 use super::{
-    Request,
-    plane::{Plane, Wish},
+    Request, events,
+    plane::{PastQuery, Plane, Wish},
     server::refusal,
     status::Status,
 };
 use crate::limit::Span;
 
 /// All of them.
-const COMMANDS: [&str; 10] = [
-    "status", "backends", "drain", "undrain", "disable", "enable", "reload", "cps", "leave",
-    "trace",
+const COMMANDS: [&str; 11] = [
+    "status", "backends", "drain", "undrain", "disable", "enable", "reload", "cps", "events",
+    "leave", "trace",
 ];
 /// Those that change nothing: all that can be had over HTTP.
-pub const READ_ONLY: [&str; 3] = ["status", "backends", "cps"];
+pub const READ_ONLY: [&str; 4] = ["status", "backends", "cps", "events"];
 /// Points of the past that are sent when nobody says how many.
 const DEFAULT_POINTS: u64 = 60;
 
@@ -48,6 +49,7 @@ pub fn carry_out(
             Err(error) => Err(format!("{error:#}")),
         },
         "cps" => cps(plane, request),
+        "events" => events(plane, request),
         "leave" => {
             leave();
             let grace = plane
@@ -103,22 +105,40 @@ fn cps(plane: &Plane, request: &Request) -> Result<Value, String> {
             ));
         }
     };
-    let count = match request.arguments.get("count") {
-        None => DEFAULT_POINTS,
-        Some(count) => count.as_u64().ok_or("count is not a whole number")?,
-    };
+    let count = number(request, "count", DEFAULT_POINTS)?;
     let limit = match request.arguments.get("limit") {
         None => None,
-        Some(limit) => Some(limit.as_str().ok_or("limit is not the name of a limit")?),
+        Some(name) => Some(name.as_str().ok_or("limit is not the name of a limit")?),
     };
-    let count = usize::try_from(count).unwrap_or(usize::MAX);
-    let limits = plane.cps(span, count, limit);
-    if let Some(limit) = limit
-        && limits.is_empty()
-    {
+    let limits = plane.cps(&PastQuery {
+        span,
+        count: usize::try_from(count).unwrap_or(usize::MAX),
+        merge: number(request, "merge", 1)?,
+        limit: limit.map(str::to_owned),
+    });
+    if let (Some(name), true) = (limit, limits.is_empty()) {
         return Err(format!(
-            "there is no limit {limit:?}; `siplb cps` lists them"
+            "there is no limit {name:?}; `cps` without `limit` has all of them"
         ));
     }
     Ok(member("limits", to_value(limits)))
+}
+
+fn events(plane: &Plane, request: &Request) -> Result<Value, String> {
+    let after = number(request, "after", 0)?;
+    let count = number(request, "count", events::KEPT as u64)?;
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    Ok(member(
+        "events",
+        to_value(plane.events().newest(after, count)),
+    ))
+}
+
+fn number(request: &Request, name: &str, default: u64) -> Result<u64, String> {
+    match request.arguments.get(name) {
+        None => Ok(default),
+        Some(number) => number
+            .as_u64()
+            .ok_or_else(|| format!("{name} is not a whole number")),
+    }
 }

@@ -9,7 +9,7 @@ mod reload;
 mod report;
 mod wishes;
 
-pub use past::LimitReport;
+pub use past::{LimitReport, PastQuery};
 pub use reload::{Reloaded, Reloads, needs_restart};
 pub use report::{BackendReport, BackendsReport, PoolReport};
 pub use wishes::Wish;
@@ -29,7 +29,13 @@ use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 
 use self::{past::Past, wishes::Wishes};
-use super::{hep::HepSender, next_hops::Watcher, probes::Prober, resolver::Resolver};
+use super::{
+    events::{Events, Kind, Severity},
+    hep::HepSender,
+    next_hops::Watcher,
+    probes::Prober,
+    resolver::Resolver,
+};
 use crate::{
     balance::{
         BackendIndex, Roster, State,
@@ -47,6 +53,7 @@ pub struct Plane {
     /// What workers read.
     table: Arc<ArcSwap<Table>>,
     stats: Arc<StatsFile>,
+    events: Arc<Events>,
     /// The file that the configuration came from; without it nothing can be reloaded.
     path: Option<PathBuf>,
     prober: OnceLock<Prober>,
@@ -104,10 +111,12 @@ impl Plane {
         let mut roster = Roster::new(&config);
         wishes.forget_others(&roster);
         let calls = Arc::new(CallLimits::new(&config));
+        let events = Arc::new(Events::default());
         for (name, wish) in wishes.iter() {
             if let Some(entry) = roster.by_name(name).and_then(|index| roster.get_mut(index)) {
                 entry.state = effective(Some(wish), HealthState::Healthy);
-                log::warn!("backend {name}: {}, as before the restart", wish.name());
+                let text = format!("{}, as before the restart", wish.name());
+                events.note(Kind::BackendOperator, Severity::Warn, name, text);
             }
         }
         let table = Table::with_state(&config, &roster, &calls);
@@ -127,6 +136,7 @@ impl Plane {
             }),
             table: Arc::new(ArcSwap::from_pointee(table)),
             stats,
+            events,
             path,
             prober: OnceLock::new(),
             watcher,
@@ -144,6 +154,11 @@ impl Plane {
     /// Where the newest table always is.
     pub fn table(&self) -> Arc<ArcSwap<Table>> {
         Arc::clone(&self.table)
+    }
+
+    /// What changed lately.
+    pub fn events(&self) -> &Arc<Events> {
+        &self.events
     }
 
     /// The configuration that is in force.
@@ -211,10 +226,10 @@ impl Plane {
             match inbox.recv_timeout(patience) {
                 Ok(Event::Health(index, change)) => {
                     let mut inner = self.lock();
-                    inner.take_health(index, &change);
+                    inner.take_health(index, &change, &self.events);
                     // More of them come together when a network is lost.
                     while let Ok(Event::Health(index, change)) = inbox.try_recv() {
-                        inner.take_health(index, &change);
+                        inner.take_health(index, &change, &self.events);
                     }
                     self.publish(&mut inner);
                 }
@@ -246,12 +261,19 @@ impl Plane {
             let was = before.pools.iter().find(|other| other.name == pool.name);
             let was_panicking = was.is_some_and(|pool| pool.is_panicking);
             if pool.is_panicking && !was_panicking {
-                log::error!(
-                    "pool {}: all backends look dead, so all are used",
-                    pool.name
+                self.events.note(
+                    Kind::PoolPanic,
+                    Severity::Error,
+                    &pool.name,
+                    "all backends look dead, so all are used",
                 );
             } else if was_panicking && !pool.is_panicking {
-                log::warn!("pool {}: there are usable backends again", pool.name);
+                self.events.note(
+                    Kind::PoolRecovered,
+                    Severity::Warn,
+                    &pool.name,
+                    "there are usable backends again",
+                );
             }
         }
         self.table.store(Arc::new(table));
@@ -280,11 +302,9 @@ impl Plane {
             if before != wish {
                 inner.wishes.set(name, wish)?;
                 let words = |wish: Option<Wish>| wish.map_or("as its health says", Wish::name);
-                log::warn!(
-                    "backend {name}: {} -> {}, by the operator",
-                    words(before),
-                    words(wish)
-                );
+                let text = format!("{} -> {}, by the operator", words(before), words(wish));
+                self.events
+                    .note(Kind::BackendOperator, Severity::Warn, name, text);
                 inner.settle(index);
                 self.publish(&mut inner);
             }
@@ -324,7 +344,7 @@ impl Plane {
 }
 
 impl Inner {
-    fn take_health(&mut self, index: BackendIndex, change: &Change) {
+    fn take_health(&mut self, index: BackendIndex, change: &Change, events: &Events) {
         let (was, _) = self
             .health
             .get(&index)
@@ -338,19 +358,18 @@ impl Inner {
         if was != change.to
             && let Some(entry) = self.roster.get_mut(index)
         {
-            let level = match change.to {
-                HealthState::Healthy => log::Level::Info,
-                _ => log::Level::Warn,
+            let severity = match change.to {
+                HealthState::Healthy => Severity::Info,
+                _ => Severity::Warn,
             };
-            log::log!(
-                level,
-                "backend {} ({}): {} -> {}: {}",
-                entry.name,
-                entry.address,
+            let text = format!(
+                "{} -> {}: {} ({})",
                 was.name(),
                 change.to.name(),
-                change.reason
+                change.reason,
+                entry.address
             );
+            events.note(Kind::BackendHealth, severity, &entry.name, text);
         }
         self.settle(index);
     }

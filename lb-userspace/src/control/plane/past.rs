@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::{Plane, Roster};
 use crate::{
     config::{Config, RouteConfig},
-    limit::{CallLimits, History, Limit, Span},
+    limit::{CallLimits, History, HistoryPoint, Limit, Span},
 };
 
-/// Most limits whose past is kept: up to a megabyte each.
+/// Most limits whose past is kept: up to one and a half megabytes each.
 const MAX_PASTS: usize = 256;
 
 /// The past of every limit, by its name.
@@ -31,10 +31,25 @@ pub struct LimitReport {
     pub breached: u64,
     /// When the first of the points is, in seconds since 1970.
     pub first_s: u64,
-    /// Seconds between two points: 1 or 60.
+    /// Seconds between two points: 1 or 60, or a multiple where points are merged.
     pub step_s: u64,
     /// Accepted and refused, oldest first.
     pub points: Vec<[u32; 2]>,
+    /// The most that was accepted, and refused, in one second of each point; empty where a point is a second.
+    pub peaks: Vec<[u32; 2]>,
+}
+
+/// Which part of the past is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastQuery {
+    /// How finely.
+    pub span: Span,
+    /// How many points, at the most.
+    pub count: usize,
+    /// How many seconds or minutes make a point.
+    pub merge: u64,
+    /// The name of the only limit that is wanted.
+    pub limit: Option<String>,
 }
 
 /// Everything that is counted, under its name: the node first.
@@ -89,31 +104,38 @@ impl Past {
 }
 
 impl Plane {
-    /// What the limits counted, with the newest `count` points of their past: all of them, or the one of this name.
-    pub fn cps(&self, span: Span, count: usize, only: Option<&str>) -> Vec<LimitReport> {
+    /// What the limits counted, with the newest points of their past.
+    pub fn cps(&self, query: &PastQuery) -> Vec<LimitReport> {
         let inner = self.lock();
-        let limits = limits(&inner.config, &inner.calls, &inner.roster);
-        let limits = limits.into_iter();
-        let limits = limits.filter(|(name, _)| only.is_none_or(|only| only == name));
-        let reports = limits.map(|(name, limit)| {
+        let limits = limits(&inner.config, &inner.calls, &inner.roster).into_iter();
+        let wanted =
+            limits.filter(|(name, _)| query.limit.as_ref().is_none_or(|only| only == name));
+        let reports = wanted.map(|(name, limit)| {
             let history = inner.past.0.iter().find(|(other, _)| *other == name);
-            let (first_s, points) = history
-                .map(|(_, history)| history.newest(span, count))
+            let points = history
+                .map(|(_, history)| history.newest(query.span, query.count, query.merge))
                 .unwrap_or_default();
+            let pairs = |points: &[HistoryPoint]| {
+                let points = points.iter();
+                points
+                    .map(|point| [point.accepted, point.breached])
+                    .collect()
+            };
             LimitReport {
                 name,
                 cps: limit.cps(),
                 accepted: limit.accepted(),
                 breached: limit.breached(),
-                first_s,
-                step_s: match span {
+                first_s: points.first_s,
+                step_s: query.merge.max(1).saturating_mul(match query.span {
                     Span::Seconds => 1,
                     Span::Minutes => 60,
+                }),
+                points: pairs(&points.sums),
+                peaks: match points.step_s {
+                    0 | 1 => Vec::new(),
+                    _ => pairs(&points.peaks),
                 },
-                points: points
-                    .iter()
-                    .map(|point| [point.accepted, point.breached])
-                    .collect(),
             }
         });
         reports.collect()

@@ -9,6 +9,7 @@ use super::{Inner, Plane, config_hash};
 use crate::{
     balance::{BackendIndex, Roster},
     config::{self, Config},
+    control::events::{Kind, Severity},
 };
 
 /// What a reload has done.
@@ -43,10 +44,17 @@ impl Plane {
     pub fn reload(&self) -> Result<Reloaded> {
         let result = self.try_reload();
         let mut inner = self.lock();
-        match result {
+        match &result {
             Ok(_) => inner.reloads.done += 1,
-            Err(_) => inner.reloads.refused += 1,
+            Err(error) => {
+                inner.reloads.refused += 1;
+                let running = config_hash(&inner.config);
+                let text = format!("goes on, the file was refused: {error:#}");
+                self.events
+                    .note(Kind::ReloadRefused, Severity::Error, running, text);
+            }
         }
+        drop(inner);
         result
     }
 
@@ -138,15 +146,13 @@ impl Plane {
         {
             log::error!("{error:#}; HEP goes on as before");
         }
-        log::info!(
-            "configuration {} (generation {}) in force: {}",
-            reloaded.config_hash,
-            reloaded.generation,
-            match reloaded.changes.as_slice() {
-                [] => "nothing changed".to_owned(),
-                changes => changes.join("; "),
-            }
-        );
+        let changes = match reloaded.changes.as_slice() {
+            [] => "nothing changed".to_owned(),
+            changes => changes.join("; "),
+        };
+        let text = format!("in force, generation {}: {changes}", reloaded.generation);
+        self.events
+            .note(Kind::Reload, Severity::Info, &reloaded.config_hash, text);
         Ok(reloaded)
     }
 }
