@@ -4,7 +4,9 @@
 //! many clients at a time, so long a request, so much time. Left to [`pages`]: which paths there are and what they say.
 //! Numbers come from the statistics' shared memory and the XDP programs' maps, states from the control plane.
 
+mod live;
 mod metrics;
+mod page;
 pub mod pages;
 
 #[cfg(test)]
@@ -213,6 +215,8 @@ fn respond(answerer: &Answerer, request: &Request<Incoming>) -> Response<Full<By
     set(header::CONTENT_TYPE, answer.content_type);
     set(header::CACHE_CONTROL, "no-store");
     set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(header::CONTENT_SECURITY_POLICY, answer.policy);
+    set(header::REFERRER_POLICY, "no-referrer");
     if !is_known {
         set(header::ALLOW, "GET, HEAD");
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use hyper::{HeaderMap, StatusCode, Uri, header};
 use serde_json::{Value, json};
 
-use super::metrics;
+use super::{live::live, metrics, page};
 use crate::{
     control::{
         Request, commands,
@@ -19,6 +19,9 @@ use crate::{
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+const HTML: &str = "text/html; charset=utf-8";
+/// Nothing, for a browser.
+const NO_POWERS: &str = "default-src 'none'; frame-ancestors 'none'";
 
 /// Most points of the past of each limit that are told at a time, without the name of one limit and with it.
 const MAX_POINTS: [u64; 2] = [1_440, 86_400];
@@ -59,6 +62,8 @@ pub struct Answer {
     pub content_type: &'static str,
     /// The content.
     pub bytes: Vec<u8>,
+    /// What a browser may do with it.
+    pub policy: &'static str,
 }
 
 impl Answer {
@@ -68,6 +73,7 @@ impl Answer {
             status: StatusCode::OK,
             content_type,
             bytes: bytes.into(),
+            policy: NO_POWERS,
         }
     }
 
@@ -77,6 +83,7 @@ impl Answer {
             status,
             content_type: TEXT,
             bytes: format!("{reason}\n").into_bytes(),
+            policy: NO_POWERS,
         }
     }
 
@@ -88,6 +95,7 @@ impl Answer {
                     status,
                     content_type: JSON,
                     bytes,
+                    policy: NO_POWERS,
                 }
             }
             Err(error) => Self::refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
@@ -111,12 +119,18 @@ struct Page {
     answer: fn(&Pages, &Question) -> Answer,
 }
 
+/// Arguments of the command `cps`.
+const CPS: [&str; 4] = ["span", "count", "merge", "limit"];
+
 /// All of them, in the order in which they are listed.
-const PAGES: [Page; 6] = [
+const PAGES: [Page; 8] = [
     Page {
         path: "/",
-        what: "this list",
-        answer: |_, _| Answer::ok(TEXT, list()),
+        what: "the page, for a browser",
+        answer: |_, _| Answer {
+            policy: page::POLICY.as_str(),
+            ..Answer::ok(HTML, page::HTML)
+        },
     },
     Page {
         path: "/metrics",
@@ -135,8 +149,18 @@ const PAGES: [Page; 6] = [
     },
     Page {
         path: "/api/cps",
-        what: "calls per second: siplb cps --json; ?span=seconds or minutes, &count=POINTS, &limit=NAME",
-        answer: |pages, question| pages.command(question, "cps", &["span", "count", "limit"]),
+        what: "calls per second: siplb cps --json; ?span=seconds or minutes, &count=POINTS, &merge=N, &limit=NAME",
+        answer: |pages, question| pages.command(question, "cps", &CPS),
+    },
+    Page {
+        path: "/api/events",
+        what: "what changed and when: siplb events --json; ?count=N, &after=ID",
+        answer: |pages, question| pages.command(question, "events", &["count", "after"]),
+    },
+    Page {
+        path: "/api/live",
+        what: "all that the page shows; what /api/cps and /api/events take",
+        answer: Pages::live,
     },
     Page {
         path: "/api/stats",
@@ -159,21 +183,10 @@ impl Pages {
 
     /// The answer of the control plane to a command, whose arguments are in the query. One that is not known is refused.
     fn command(&self, question: &Question, command: &str, arguments: &[&str]) -> Answer {
-        let mut request = Request::new(command);
-        for (name, value) in &question.query {
-            if !arguments.contains(&name.as_str()) {
-                return refuse(&format!("argument {name:?} is not known"));
-            }
-            // Numbers are numbers on the control socket.
-            let value = value.parse::<u64>().map_or(json!(value), Value::from);
-            request = request.with(name, value);
-        }
-        if command == "cps"
-            && let Err(reason) = few_points(&request)
-        {
-            return refuse(&reason);
-        }
-        let answer = self.ask(&request);
+        let answer = match request_of(question, command, arguments) {
+            Ok(request) => self.ask(&request),
+            Err(reason) => return refuse(&reason),
+        };
         match answer["ok"].as_bool() {
             Some(true) => Answer::json(StatusCode::OK, &answer),
             _ => Answer::json(StatusCode::BAD_REQUEST, &answer),
@@ -192,6 +205,17 @@ impl Pages {
         }
     }
 
+    fn live(&self, question: &Question) -> Answer {
+        let arguments = [&CPS[..], &["after"]].concat();
+        match request_of(question, "cps", &arguments) {
+            Ok(request) => {
+                let answer = live(self, &request);
+                Answer::json(StatusCode::OK, &answer)
+            }
+            Err(reason) => refuse(&reason),
+        }
+    }
+
     fn stats(&self) -> Answer {
         let sample = self.counters.sample();
         let status = match sample.workers {
@@ -200,6 +224,23 @@ impl Pages {
         };
         Answer::json(status, &Report::new(&sample, None))
     }
+}
+
+/// The command that a query stands for.
+fn request_of(question: &Question, command: &str, arguments: &[&str]) -> Result<Request, String> {
+    let mut request = Request::new(command);
+    for (name, value) in &question.query {
+        if !arguments.contains(&name.as_str()) {
+            return Err(format!("argument {name:?} is not known"));
+        }
+        // Numbers are numbers on the control socket.
+        let value = value.parse::<u64>().map_or(json!(value), Value::from);
+        request = request.with(name, value);
+    }
+    if command == "cps" {
+        few_points(&request)?;
+    }
+    Ok(request)
 }
 
 /// A client can have much of the past of one limit, or little of all.
