@@ -26,6 +26,7 @@
 
 pub mod baresip;
 pub mod bird;
+pub mod browser;
 pub mod capture;
 pub mod dns;
 pub mod exabgp;

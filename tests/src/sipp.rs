@@ -270,6 +270,26 @@ impl Sipp {
     ///
     /// When there is no line yet.
     pub fn traffic(&self) -> Result<Traffic> {
+        let text = self.counts()?;
+        Traffic::parse(&text).context("no counts yet")
+    }
+
+    /// How many responses with a status it has received, retransmissions not included; at most a second old while it runs.
+    ///
+    /// # Errors
+    ///
+    /// When there is no line yet.
+    pub fn responses(&self, status: u16) -> Result<u64> {
+        let text = self.counts()?;
+        let columns = last_line(&text).context("no counts yet")?;
+        let wanted = format!("_{status}_Recv");
+        let counts = columns.iter().filter(|(name, _)| name.ends_with(&wanted));
+        let counts = counts.map(|(_, count)| count.trim().parse::<u64>());
+        Ok(counts.sum::<Result<u64, _>>()?)
+    }
+
+    /// Its table of messages.
+    fn counts(&self) -> Result<String> {
         // SIPp chooses the name of this file, in the directory that it runs in.
         let stem = self.scenario.with_extension("");
         let path = PathBuf::from(format!(
@@ -277,9 +297,7 @@ impl Sipp {
             stem.display(),
             self.process.id()
         ));
-        let text =
-            std::fs::read_to_string(&path).with_context(|| format!("cannot read {path:?}"))?;
-        Traffic::parse(&text).with_context(|| format!("{path:?}: no counts yet"))
+        std::fs::read_to_string(&path).with_context(|| format!("cannot read {path:?}"))
     }
 
     /// Unexpected messages and the like; empty when all is well.

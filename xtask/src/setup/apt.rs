@@ -149,10 +149,13 @@ impl Apt {
     }
 }
 
-/// Services that packages bring and Debian starts: the labs want the programs alone, and a SIP server that nobody has asked
-/// for has no business on port 5060.
+/// Services that packages bring and Debian starts: the labs want the programs alone, and a server that nobody has asked
+/// for has no business on port 5060 or 9090.
 fn services_of(packages: &[String]) -> Vec<&'static str> {
-    let services = [("kamailio", "kamailio.service")];
+    let services = [
+        ("kamailio", "kamailio.service"),
+        ("prometheus", "prometheus.service"),
+    ];
     let wanted = services
         .into_iter()
         .filter(|(package, _)| packages.iter().any(|name| name == package));

@@ -132,6 +132,7 @@ const LABS: &[Need] = &[
     Need::program("bird", "routers of the labs", "bird2", "bird"),
     Need::program("exabgp", "announces in a lab", "exabgp", "exabgp"),
     Need::program("vtysh", "reads the file for FRR", "frr", "frr"),
+    Need::program("chromium", "looks at the page", "chromium", "chromium"),
     Need::program("tshark", "reads what was sent", "tshark", "wireshark-cli"),
     Need::program("sngrep", "reads captures and HEP", "sngrep", "sngrep"),
     Need::program("tcpdump", "records what was sent", "tcpdump", "tcpdump"),

@@ -123,7 +123,7 @@ struct Page {
 const CPS: [&str; 4] = ["span", "count", "merge", "limit"];
 
 /// All of them, in the order in which they are listed.
-const PAGES: [Page; 8] = [
+const PAGES: [Page; 9] = [
     Page {
         path: "/",
         what: "the page, for a browser",
@@ -136,6 +136,11 @@ const PAGES: [Page; 8] = [
         path: "/metrics",
         what: "for Prometheus: OpenMetrics 1.0 for those who ask for it, else its text format",
         answer: metrics::answer,
+    },
+    Page {
+        path: "/api",
+        what: "this list",
+        answer: |_, _| Answer::ok(TEXT, list()),
     },
     Page {
         path: "/api/status",

@@ -353,7 +353,7 @@ fn ask(pages: &Pages, target: &str) -> (u16, String) {
 #[test]
 fn pages_are_listed_and_every_listed_page_is_there() {
     let (pages, _stats) = pages("list");
-    let (status, list) = ask(&pages, "/");
+    let (status, list) = ask(&pages, "/api");
     assert_eq!(status, 200);
     let (status, missing) = ask(&pages, "/nonsense");
     assert_eq!(status, 404);
@@ -423,6 +423,52 @@ fn commands_that_change_something_or_have_no_end_are_not_carried_out() {
         let answer = pages.ask(&control::Request::new(command));
         assert_eq!(answer["ok"], false, "{command}");
     }
+}
+
+#[test]
+fn one_answer_has_all_that_the_page_shows() {
+    let (pages, _stats) = pages("live");
+    let (status, text) = ask(&pages, "/api/live?span=minutes&merge=30&count=2&after=7");
+    let live: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((status, &live["ok"]), (200, &json!(true)), "{text}");
+    assert_eq!(
+        live["status"],
+        json!({ "command": "status", "arguments": {} })
+    );
+    // These say nothing of the kind, but are lists all the same.
+    for list in ["limits", "events", "losses"] {
+        assert_eq!(live[list], json!([]), "{list}");
+    }
+    assert_eq!(live["queues"][0]["data_path"], "socket");
+    // A limit that has just gone is no reason to show nothing.
+    assert_eq!(ask(&pages, "/api/live?limit=gone").0, 200);
+    assert_eq!(ask(&pages, "/api/live?backend=sw1").0, 400);
+    assert_eq!(ask(&pages, "/api/live?count=1441").0, 400);
+}
+
+/// Whatever is not the page may do nothing in a browser, and the page no more than ask here.
+#[test]
+fn a_browser_is_told_what_an_answer_may_do() {
+    let (pages, _stats) = pages("policy");
+    let answerer = move |question: &Question| pages.answer(question);
+    let (_server, address) = start(Arc::new(answerer), LONG);
+    let policy = |path: &str| {
+        let answer = get(address, path);
+        let (headers, _) = parts(&answer);
+        let policy = headers
+            .iter()
+            .find_map(|header| header.strip_prefix("content-security-policy: "));
+        policy.unwrap_or_else(|| panic!("{answer}")).to_owned()
+    };
+    for path in ["/api/status", "/api", "/nonsense"] {
+        assert_eq!(policy(path), "default-src 'none'; frame-ancestors 'none'");
+    }
+    let page = policy("/");
+    assert!(
+        page.starts_with("default-src 'none'; connect-src 'self'; "),
+        "{page}"
+    );
+    assert!(get(address, "/").contains("\r\ncontent-type: text/html; charset=utf-8\r\n"));
 }
 
 #[test]
