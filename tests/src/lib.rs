@@ -40,6 +40,7 @@ pub mod lab;
 pub mod leak;
 pub mod message;
 pub mod process;
+pub mod prometheus;
 pub mod simulation;
 pub mod siplb;
 pub mod sipp;
