@@ -14,6 +14,7 @@ use lb_userspace::{
     config,
     control::{
         announce::AnnounceStatus,
+        events::{Event, Events, Kind, Severity},
         server,
         status::{Frames, KeyStatus, SocketStatus, Status, WorkerStatus},
     },
@@ -597,6 +598,63 @@ queue 1: the gate on eth1 is closed; datagrams go through the kernel
         serde_json::from_slice::<serde_json::Value>(&json.stdout).unwrap(),
         answer
     );
+}
+
+/// A node is started again while somebody watches: nothing comes twice, and nothing is missed.
+#[test]
+fn watching_events_goes_on_when_the_node_is_back() {
+    let dir = Dir::new("events");
+    let serve = |events: &Arc<Events>| {
+        let events = Arc::clone(events);
+        let handler = move |request: &lb_userspace::control::Request| {
+            let number = |name| {
+                request
+                    .arguments
+                    .get(name)
+                    .and_then(serde_json::Value::as_u64)
+            };
+            let count = number("count").unwrap_or(u64::MAX) as usize;
+            let events = events.newest(number("after").unwrap_or(0), count);
+            serde_json::json!({ "ok": true, "events": events })
+        };
+        server::serve(Path::new(&dir.path("control.sock")), Arc::new(handler)).unwrap()
+    };
+    let note = |events: &Events, text: &str| {
+        events.note(Kind::BackendHealth, Severity::Warn, "sw1", text);
+    };
+    let before = Arc::new(Events::default());
+    for text in ["one", "two", "three"] {
+        note(&before, text);
+    }
+    let node = serve(&before);
+    let text = dir.siplb(&["events", "--count", "1"]);
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert!(
+        text.ends_with("Z  backend_health    sw1: three\n"),
+        "{text}"
+    );
+
+    let mut child = dir
+        .command(&["events", "--watch", "--json", "--count", "2"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = || {
+        let event: Event = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        event.text
+    };
+    assert_eq!([next(), next()], ["two", "three"]);
+    note(&before, "four");
+    assert_eq!(next(), "four");
+    drop(node);
+    let after = Arc::new(Events::default());
+    note(&after, "again");
+    let _node = serve(&after);
+    assert_eq!(next(), "again");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 /// Two processes, the list of backends in another order: the same table.

@@ -2,6 +2,8 @@
 
 const ASK_EVERY_MS = 1000;
 const GIVE_UP_MS = 4000;
+/** One question may come to nothing, when a connection has just been closed. */
+const SILENT_AFTER_MS = 2500;
 /** Rates are over so much time. */
 const RATE_OVER_MS = 5000;
 const MOST_EVENTS = 1000;
@@ -131,7 +133,7 @@ async function turn() {
     state.isSilent = false;
     show();
   } catch (error) {
-    state.isSilent = true;
+    state.isSilent = state.heard === null || Date.now() - state.heard > SILENT_AFTER_MS;
     const known = { TimeoutError: `nothing within ${GIVE_UP_MS / 1000} s`, TypeError: "no connection" };
     state.why = known[error.name] ?? error.message;
   }
