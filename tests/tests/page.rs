@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lb_userspace::control::Request;
-use serde_json::Value;
+use serde_json::{Value, json};
 use siplb_lab::{
     Family, Lab, Shape, Siplb, alone,
     browser::Browser,
@@ -137,6 +137,7 @@ fn the_page_shows_what_happens() {
     a_backend_dies_and_comes_back(&lab, &siplb, &mut servers, &mut browser);
     text_of_the_node_is_text(&siplb, &mut browser);
     every_span_and_limit_is_there(&mut browser);
+    the_crosshair_follows_mouse_and_finger(&mut browser);
     everybody_can_read_it(&mut browser);
 
     let complaints = browser.complaints().expect("an answer");
@@ -304,6 +305,44 @@ fn every_span_and_limit_is_there(browser: &mut Browser) {
     assert!((1.0..6000.0).contains(&size), "{size} bytes");
 }
 
+/// The keyboard has read the graphs before.
+fn the_crosshair_follows_mouse_and_finger(browser: &mut Browser) {
+    let place = "(() => { const box = document.getElementById('plot-breached').getBoundingClientRect(); \
+                 return [box.x + box.width / 2, box.y + box.height / 2]; })()";
+    let place = browser.evaluate(place).expect("a place");
+    let (x, y) = (&place[0], &place[1]);
+    let crosses = |browser: &mut Browser| {
+        let count = "document.querySelectorAll('#plots .cross').length";
+        browser.evaluate(count).expect("a number")
+    };
+    let mouse = |browser: &mut Browser, x: &Value, y: &Value| {
+        let there = json!({ "type": "mouseMoved", "x": x, "y": y });
+        browser
+            .order("Input.dispatchMouseEvent", there)
+            .expect("a mouse");
+    };
+    mouse(browser, x, y);
+    assert_eq!(crosses(browser), 2);
+    let told = browser.text("readout").expect("a text");
+    assert!(!told.starts_with("Last"), "{told}");
+    mouse(browser, &json!(1), &json!(1));
+    assert_eq!(crosses(browser), 0);
+    for (kind, points) in [
+        ("touchStart", json!([{ "x": x, "y": y }])),
+        ("touchEnd", json!([])),
+    ] {
+        let finger = json!({ "type": kind, "touchPoints": points });
+        browser
+            .order("Input.dispatchTouchEvent", finger)
+            .expect("a finger");
+    }
+    // It stays where the finger was.
+    assert_eq!(crosses(browser), 2);
+    browser
+        .evaluate("document.activeElement.blur(); state.cursor = null; showCursor()")
+        .expect("no crosshair");
+}
+
 /// Texts whose contrast with their ground is below 4.5 (WCAG 2.2, 1.4.3), controls without a name, and whether a screen can hold it.
 const LOOK: &str = r#"(() => {
   const channel = (value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
@@ -337,7 +376,7 @@ fn everybody_can_read_it(browser: &mut Browser) {
         for scheme in ["light", "dark"] {
             browser.be(width, height, scheme).expect("a screen");
             let faults = browser.evaluate(LOOK).expect("a look");
-            assert_eq!(faults, serde_json::json!([]), "{width} px, {scheme}");
+            assert_eq!(faults, json!([]), "{width} px, {scheme}");
         }
     }
     browser.be(1440, 900, "light").expect("a screen");
@@ -352,7 +391,7 @@ fn everybody_can_read_it(browser: &mut Browser) {
     assert_ne!(browser.evaluate(ground).expect("a colour"), light);
 
     let tree = browser
-        .order("Accessibility.getFullAXTree", serde_json::json!({}))
+        .order("Accessibility.getFullAXTree", json!({}))
         .expect("a tree");
     let nodes = tree["nodes"].as_array().expect("nodes");
     let of_role =
