@@ -200,10 +200,6 @@ fn numbers_are_those_of_sipp(lab: &Lab, browser: &mut Browser) {
         is_within_a_percent(of_graph, accepted) && is_within_a_percent(refused, breached),
         "{of_graph} and {refused} for {accepted} and {breached}: {read:?}"
     );
-    assert!(
-        read.iter().all(|second| second.0 <= f64::from(LIMIT)),
-        "{read:?}"
-    );
     println!("SIPp: {accepted} accepted, {breached} refused; graphs: {of_graph}, {refused}");
     let dashed = "document.querySelector('#plot-accepted .limit-name').textContent";
     let dashed = browser.evaluate(dashed).expect("a limit");

@@ -240,12 +240,9 @@ impl Plane {
     }
 
     fn every_second(&self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        // The second that has just ended.
-        let second = now.map_or(0, |now| now.as_secs()).saturating_sub(1);
         let traffic = {
             let mut inner = self.lock();
-            inner.note_past(second);
+            inner.note_past();
             inner.note_traffic(&self.stats)
         };
         if let Some(prober) = self.prober.get() {
@@ -405,9 +402,11 @@ impl Inner {
         traffic.collect()
     }
 
-    fn note_past(&mut self, second: u64) {
+    fn note_past(&mut self) {
         let config = Arc::clone(&self.config);
-        self.past.note(&config, &self.calls, &self.roster, second);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.unwrap_or_default();
+        self.past.note(&config, &self.calls, &self.roster, now);
     }
 }
 

@@ -1,11 +1,15 @@
 //! What a limit accepted and refused, second by second and minute by minute.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 /// Seconds that are kept: a day.
 const SECONDS: usize = 24 * 60 * 60;
 /// Minutes that are kept: a month.
 const MINUTES: usize = 31 * 24 * 60;
+/// A note that comes so long after its second, or later, says something of the next one as well.
+const LATE: Duration = Duration::from_millis(20);
+/// Longest time without a note that calls are spread over: behind it the clock was set, or the host slept.
+const LONGEST_GAP_S: u64 = 60;
 
 /// Calls that were accepted and refused in a second or a minute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,8 +34,10 @@ pub enum Span {
 pub struct History {
     seconds: Ring<HistoryPoint>,
     minutes: Ring<Minute>,
-    /// What the counters stood at last.
+    /// What the counters stood at last, or at the end of the second that was noted last, as far as is known.
     before: (u64, u64),
+    /// When they were read last, since 1970, and where they stood.
+    read: Option<(Duration, (u64, u64))>,
     /// The minute that is not over yet.
     minute: Minute,
 }
@@ -163,6 +169,30 @@ impl History {
         }
     }
 
+    /// Notes where the counters stand at a time since 1970, for the second that ended last before it.
+    ///
+    /// On a host that is too busy that may be late. What was counted since the last note is spread evenly over the time between the two
+    /// then, so that no second gets what belongs to the next.
+    pub fn note_at(&mut self, now: Duration, accepted: u64, breached: u64) {
+        let second = now.as_secs().saturating_sub(1);
+        let newest = self.seconds.newest;
+        let is_late =
+            second > newest + 1 || Duration::from_nanos(now.subsec_nanos().into()) >= LATE;
+        let read = self.read.replace((now, (accepted, breached)));
+        let Some((then, was)) = read.filter(|(then, _)| {
+            is_late && *then < now && second > newest && second - newest <= LONGEST_GAP_S
+        }) else {
+            self.note(second, accepted, breached);
+            return;
+        };
+        for second in newest + 1..=second {
+            let past = Duration::from_secs(second + 1).saturating_sub(then);
+            let part = past.as_secs_f64() / (now - then).as_secs_f64();
+            let then_and = |was: u64, is: u64| was + (is.saturating_sub(was) as f64 * part) as u64;
+            self.note(second, then_and(was.0, accepted), then_and(was.1, breached));
+        }
+    }
+
     /// Notes where the counters stand at the end of the second `time_s` (since 1970).
     pub fn note(&mut self, time_s: u64, accepted: u64, breached: u64) {
         let grown =
@@ -268,6 +298,33 @@ mod tests {
                 .sums
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn who_notes_late_does_not_put_the_next_second_into_this_one() {
+        let mut history = History::default();
+        // 100 calls a second, noted at these milliseconds.
+        let notes = [
+            1_002u64, 2_002, 3_002, 4_640, 5_003, 6_001, 9_300, 10_002, 11_002,
+        ];
+        for ms in notes {
+            history.note_at(Duration::from_millis(ms), ms / 10, 0);
+        }
+        let (first, seconds) = sums(&history, Span::Seconds, 20);
+        assert_eq!((first, seconds.len()), (0, 11));
+        let accepted = seconds.iter().map(|point| point.accepted);
+        assert!(
+            accepted.clone().all(|count| (99..=101).contains(&count)),
+            "{seconds:?}"
+        );
+        assert_eq!(accepted.sum::<u32>(), 1_100, "nothing is lost");
+        // Nor when the clock jumps, forth or back.
+        for ms in [900_000_002u64, 5_002, 6_002] {
+            history.note_at(Duration::from_millis(ms), 1_200, 0);
+        }
+        let (_, seconds) = sums(&history, Span::Seconds, usize::MAX);
+        let sum = seconds.iter().map(|point| point.accepted).sum::<u32>();
+        assert_eq!(sum, 100, "the jump took the place of a day of seconds");
     }
 
     #[test]

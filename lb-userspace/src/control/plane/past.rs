@@ -1,6 +1,6 @@
 //! What each limit accepted and refused, as `siplb cps` shows it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -86,8 +86,8 @@ fn rule_name(config: &Config, rule: &RouteConfig) -> String {
 }
 
 impl Past {
-    /// Notes where all counters stand at the end of a second, in seconds since 1970.
-    pub fn note(&mut self, config: &Config, calls: &CallLimits, roster: &Roster, second: u64) {
+    /// Notes where all counters stand now, since 1970: at the end of a second, or a little later.
+    pub fn note(&mut self, config: &Config, calls: &CallLimits, roster: &Roster, now: Duration) {
         for (name, limit) in limits(config, calls, roster) {
             let (accepted, breached) = (limit.accepted(), limit.breached());
             let place = match self.0.iter().position(|(other, _)| *other == name) {
@@ -98,7 +98,7 @@ impl Past {
                 }
                 None => continue,
             };
-            self.0[place].1.note(second, accepted, breached);
+            self.0[place].1.note_at(now, accepted, breached);
         }
     }
 }
