@@ -7,7 +7,11 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use sha2::{Digest, Sha256};
 
 const STYLE: &str = include_str!("page/style.css");
-const SCRIPT: &str = concat!(include_str!("page/graph.js"), include_str!("page/page.js"));
+const SCRIPT: &str = concat!(
+    include_str!("page/graph.js"),
+    include_str!("page/tables.js"),
+    include_str!("page/page.js")
+);
 
 /// The document.
 pub(super) const HTML: &str = concat!(
@@ -25,6 +29,7 @@ pub(super) const HTML: &str = concat!(
     include_str!("page/page.html"),
     "<script>",
     include_str!("page/graph.js"),
+    include_str!("page/tables.js"),
     include_str!("page/page.js"),
     "</script>\n</html>\n"
 );
