@@ -615,7 +615,7 @@ fn watching_events_goes_on_when_the_node_is_back() {
             };
             let count = number("count").unwrap_or(u64::MAX) as usize;
             let events = events.newest(number("after").unwrap_or(0), count);
-            serde_json::json!({ "ok": true, "events": events })
+            serde_json::json!({ "ok": true, "events": events }).into()
         };
         server::serve(Path::new(&dir.path("control.sock")), Arc::new(handler)).unwrap()
     };
