@@ -12,6 +12,7 @@ mod leave;
 mod output;
 mod stats;
 mod status;
+mod top;
 mod trace;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -36,6 +37,7 @@ Examples:
   siplb check                         what /etc/siplb/siplb.yaml means, or all that is wrong with it
   siplb run --config edge.yaml        run this node until it gets SIGTERM or SIGINT
   siplb status                        how the running node receives, queue by queue
+  siplb top                           the live screen: calls per second, backends, drops, queues
   siplb stats --watch                 counters and rates, every second
   siplb explain --from 198.51.100.7:40000 invite.sip
                                       what becomes of a datagram, and why
@@ -120,6 +122,24 @@ Examples:
   siplb stats --json | jq .backends   for programs; with --watch one line each time"
     )]
     Stats(stats::StatsArgs),
+    /// Show calls per second, backends, drops and queues of the running node, live
+    #[command(
+        long_about = "Show calls per second, backends, drops and queues of the running node, live
+
+The third line says what is wrong. Keys: ? lists them. Backends are drained, disabled and taken back from here, each after a \
+question. Asks the node by its control socket and reads the workers' counters, so it needs the same permissions as `run`; workers do nothing \
+more for it. A node that does not answer is tried again until it does; its past stays on the screen.",
+        after_help = "\
+Examples:
+  siplb top
+  siplb top --span 1h --limit 'source 198.51.100.0/24'
+  siplb top --once > ticket.txt       a snapshot as text; works without a terminal
+  siplb top --once --span 1d --width 160
+
+Exit status: 0 left with q or by SIGTERM; with --once 1 if the node does not answer. For programs: status, backends, cps and stats \
+with --json."
+    )]
+    Top(top::TopArgs),
     /// Ask the running node how it receives, queue by queue
     #[command(after_help = "\
 Examples:
@@ -257,9 +277,8 @@ Example, in ExaBGP's configuration:
 struct Running {
     #[command(flatten)]
     config: OptionalConfig,
-    /// Control socket [default: that of the configuration, else /run/siplb/control.sock]
-    #[arg(long, value_name = "FILE")]
-    socket: Option<PathBuf>,
+    #[command(flatten)]
+    socket: ControlSocket,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -279,13 +298,28 @@ impl Running {
     }
 
     fn control_socket(&self) -> Result<PathBuf, Failure> {
-        Ok(match &self.socket {
+        Ok(match &self.socket.socket {
             Some(socket) => socket.clone(),
-            None => match self.config.load()? {
-                Some(config) => config.control.socket,
-                None => Control::DEFAULT_SOCKET.into(),
-            },
+            None => self.socket.path(self.config.load()?.as_ref()),
         })
+    }
+}
+
+/// Where the running node listens.
+#[derive(Debug, Args)]
+struct ControlSocket {
+    /// Control socket [default: that of the configuration, else /run/siplb/control.sock]
+    #[arg(long, value_name = "FILE")]
+    socket: Option<PathBuf>,
+}
+
+impl ControlSocket {
+    fn path(&self, config: Option<&Config>) -> PathBuf {
+        match (&self.socket, config) {
+            (Some(socket), _) => socket.clone(),
+            (None, Some(config)) => config.control.socket.clone(),
+            (None, None) => Control::DEFAULT_SOCKET.into(),
+        }
     }
 }
 
@@ -366,6 +400,7 @@ fn dispatch(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Check(arguments) => check::check(&arguments, output),
         Command::Explain(arguments) => explain::explain(&arguments, output),
         Command::Stats(arguments) => stats::stats(&arguments, output),
+        Command::Top(arguments) => top::top(&arguments, output),
         Command::Status(arguments) => status::status(&arguments, output),
         Command::Backends(arguments) => backends::list(&arguments, output),
         Command::Drain(arguments) => backends::drain(&arguments, output),

@@ -76,7 +76,11 @@ fn say(answer: serde_json::Value, arguments: &WishArgs, output: &Output) -> Resu
     if arguments.running.json {
         return output.json(&answer, false);
     }
-    let report = read_backend(answer)?;
+    output.text(&format!("{}\n", said(&read_backend(answer)?)))
+}
+
+/// How a backend is after a command.
+pub(super) fn said(report: &BackendReport) -> String {
     let pinned = match report.pins {
         0 => String::new(),
         pins => format!(
@@ -84,10 +88,10 @@ fn say(answer: serde_json::Value, arguments: &WishArgs, output: &Output) -> Resu
             grouped(pins)
         ),
     };
-    output.text(&format!("{}: {}{pinned}\n", report.name, state(&report)))
+    format!("{}: {}{pinned}", report.name, state(report))
 }
 
-fn read_backend(mut answer: serde_json::Value) -> Result<BackendReport, Failure> {
+pub(super) fn read_backend(mut answer: serde_json::Value) -> Result<BackendReport, Failure> {
     read_answer(answer["backend"].take())
 }
 

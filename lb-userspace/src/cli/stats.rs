@@ -1,6 +1,6 @@
 //! `siplb stats`: what XDP program and workers have counted, without asking the process.
 
-mod view;
+pub(super) mod view;
 
 pub(super) use self::view::frame;
 
@@ -25,12 +25,8 @@ use crate::{
 pub(super) struct StatsArgs {
     #[command(flatten)]
     config: OptionalConfig,
-    /// Workers' counters [default: that of the configuration, else /run/siplb/stats]
-    #[arg(long, value_name = "FILE")]
-    stats_file: Option<PathBuf>,
-    /// Directory with the XDP program's maps [default: what the workers' counters name, else the configuration]
-    #[arg(long, value_name = "DIR")]
-    pin_path: Option<PathBuf>,
+    #[command(flatten)]
+    files: CounterFiles,
     /// Show again every so many seconds, with rates [default: 1]
     #[arg(long, short, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = interval)]
     pub(super) watch: Option<f64>,
@@ -42,8 +38,20 @@ pub(super) struct StatsArgs {
     json: bool,
 }
 
+/// Where counters are, as the operator says it.
+#[derive(Debug, Args)]
+pub(super) struct CounterFiles {
+    /// Workers' counters [default: that of the configuration, else /run/siplb/stats]
+    #[arg(long, value_name = "FILE")]
+    stats_file: Option<PathBuf>,
+    /// Directory with the XDP program's maps [default: what the workers' counters name, else the configuration]
+    #[arg(long, value_name = "DIR")]
+    pin_path: Option<PathBuf>,
+}
+
 pub(super) fn stats(arguments: &StatsArgs, output: &Output) -> Result<(), Failure> {
-    let sources = sources(arguments, arguments.config.load()?);
+    let config = arguments.config.load()?;
+    let sources = arguments.files.sources(config.as_ref());
     match arguments.watch {
         None => once(&sources, arguments, output),
         Some(seconds) => watch(
@@ -99,19 +107,22 @@ fn watch(
     }
 }
 
-/// Where the counters are, by the arguments, else the configuration, else where they usually are.
-fn sources(arguments: &StatsArgs, config: Option<Config>) -> Sources {
-    let (stats, pins) = config.map_or((None, None), |config| {
-        (Some(config.stats.file), Some(config.datapath.pin_path))
-    });
-    Sources {
-        workers: arguments
-            .stats_file
-            .clone()
-            .or(stats)
-            .unwrap_or_else(|| Stats::DEFAULT_FILE.into()),
-        pin_path: arguments.pin_path.clone(),
-        fallback: pins.or_else(|| only_directory(Datapath::DEFAULT_PIN_PARENT.as_ref())),
+impl CounterFiles {
+    /// By the arguments, else the configuration, else where they usually are.
+    pub(super) fn sources(&self, config: Option<&Config>) -> Sources {
+        let (stats, pins) = config.map_or((None, None), |config| {
+            let pins = config.datapath.pin_path.clone();
+            (Some(config.stats.file.clone()), Some(pins))
+        });
+        Sources {
+            workers: self
+                .stats_file
+                .clone()
+                .or(stats)
+                .unwrap_or_else(|| Stats::DEFAULT_FILE.into()),
+            pin_path: self.pin_path.clone(),
+            fallback: pins.or_else(|| only_directory(Datapath::DEFAULT_PIN_PARENT.as_ref())),
+        }
     }
 }
 

@@ -150,7 +150,8 @@ fn frames(workers: &[WorkerStatus]) -> String {
     if any { grid.render("") } else { String::new() }
 }
 
-fn problems(worker: &WorkerStatus) -> Vec<String> {
+/// What is wrong with a worker.
+pub(super) fn problems(worker: &WorkerStatus) -> Vec<String> {
     let mut problems = Vec::new();
     if let Some(Frames {
         total,

@@ -218,11 +218,25 @@ impl Plane {
     }
 
     fn run(&self, inbox: &mpsc::Receiver<Event>) {
+        let since_1970 = || {
+            SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default()
+        };
+        // The second that is noted next, when it is over.
+        let mut second = since_1970().as_secs();
         loop {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH);
-            let into_second = now.map_or(0, |now| now.subsec_nanos());
-            // To the end of this second, and a little further.
-            let patience = Duration::from_nanos(1_002_000_000 - u64::from(into_second));
+            let now = since_1970();
+            // The clock may have been put back.
+            second = second.min(now.as_secs());
+            // To its end, and a little further.
+            let end = Duration::from_secs(second + 1) + Duration::from_millis(2);
+            let patience = end.saturating_sub(now);
+            if patience.is_zero() {
+                self.every_second();
+                second = now.as_secs();
+                continue;
+            }
             match inbox.recv_timeout(patience) {
                 Ok(Event::Health(index, change)) => {
                     let mut inner = self.lock();
@@ -234,7 +248,8 @@ impl Plane {
                     self.publish(&mut inner);
                 }
                 Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => self.every_second(),
+                // The second is over.
+                Err(RecvTimeoutError::Timeout) => {}
             }
         }
     }

@@ -6,7 +6,17 @@ use super::super::output::{Align, Grid, Terminal, grouped, span};
 use crate::stats::report::{Accounting, Count, Counts, Process, Report, WorkerReport};
 
 /// After so many seconds without a sign of life a running process is said to hang.
-const SILENT_S: u64 = 5;
+pub(in crate::cli) const SILENT_S: u64 = 5;
+/// Counters of what was lost in this host, or by a bug.
+pub(in crate::cli) const LOST: [&str; 7] = [
+    "tx_ring_full",
+    "tx_no_chunk",
+    "kernel_send_error",
+    "xsk_rx_dropped",
+    "xsk_rx_ring_full",
+    "xsk_rx_invalid",
+    "xsk_tx_invalid",
+];
 /// Blanks before the names of counters.
 const INDENT: &str = "  ";
 
@@ -333,21 +343,11 @@ fn rows(total: &Counts, all: bool, of_cpus: impl Fn(&str) -> Vec<Option<u64>>) -
 }
 
 fn is_bad(count: &Count) -> bool {
-    /// Lost in this host, or a bug.
-    const BAD: [&str; 7] = [
-        "tx_ring_full",
-        "tx_no_chunk",
-        "kernel_send_error",
-        "xsk_rx_dropped",
-        "xsk_rx_ring_full",
-        "xsk_rx_invalid",
-        "xsk_tx_invalid",
-    ];
-    count.value > 0 && (count.kind == "drop" || BAD.contains(&count.name.as_str()))
+    count.value > 0 && (count.kind == "drop" || LOST.contains(&count.name.as_str()))
 }
 
 /// Whole numbers, but below ten a tenth more, so that a rare thing is not "0".
-fn per_second(rate: f64) -> String {
+pub(in crate::cli) fn per_second(rate: f64) -> String {
     match rate {
         rate if rate > 0.0 && rate < 10.0 => format!("{rate:.1}"),
         rate => grouped(rate.round() as u64),
