@@ -44,12 +44,14 @@ pub mod prometheus;
 pub mod simulation;
 pub mod siplb;
 pub mod sipp;
+pub mod terminal;
 pub mod wait;
 
 pub use host::Host;
 pub use lab::{Family, Lab, Shape};
 pub use process::Process;
 pub use siplb::Siplb;
+pub use terminal::Terminal;
 pub use wait::until;
 
 /// Whether labs can be raised here. Says loudly why not, and fails instead where `CI` is set: there privilege is

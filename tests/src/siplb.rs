@@ -303,6 +303,16 @@ impl Siplb {
         &self.files.configuration
     }
 
+    /// The control socket.
+    pub fn control(&self) -> &Path {
+        &self.files.control
+    }
+
+    /// Where its workers count.
+    pub fn statistics_file(&self) -> &Path {
+        &self.files.statistics
+    }
+
     /// Where the XDP program's maps are pinned.
     pub fn pins(&self) -> &Path {
         &self.files.pins

@@ -270,26 +270,12 @@ impl Sipp {
     ///
     /// When there is no line yet.
     pub fn traffic(&self) -> Result<Traffic> {
-        let text = self.counts()?;
-        Traffic::parse(&text).context("no counts yet")
+        let (path, text) = self.counts()?;
+        Traffic::parse(&text).with_context(|| format!("{path:?}: no counts yet"))
     }
 
-    /// How many responses with a status it has received, retransmissions not included; at most a second old while it runs.
-    ///
-    /// # Errors
-    ///
-    /// When there is no line yet.
-    pub fn responses(&self, status: u16) -> Result<u64> {
-        let text = self.counts()?;
-        let columns = last_line(&text).context("no counts yet")?;
-        let wanted = format!("_{status}_Recv");
-        let counts = columns.iter().filter(|(name, _)| name.ends_with(&wanted));
-        let counts = counts.map(|(_, count)| count.trim().parse::<u64>());
-        Ok(counts.sum::<Result<u64, _>>()?)
-    }
-
-    /// Its table of messages.
-    fn counts(&self) -> Result<String> {
+    /// Its table of messages, and where it is.
+    fn counts(&self) -> Result<(PathBuf, String)> {
         // SIPp chooses the name of this file, in the directory that it runs in.
         let stem = self.scenario.with_extension("");
         let path = PathBuf::from(format!(
@@ -297,7 +283,31 @@ impl Sipp {
             stem.display(),
             self.process.id()
         ));
-        std::fs::read_to_string(&path).with_context(|| format!("cannot read {path:?}"))
+        let text =
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read {path:?}"))?;
+        Ok((path, text))
+    }
+
+    /// How many responses of a status it has received, retransmissions not counted; at most a second old while it runs.
+    ///
+    /// # Errors
+    ///
+    /// When there is no line yet.
+    pub fn responses(&self, status: u16) -> Result<u64> {
+        let (path, text) = self.counts()?;
+        responses(&text, status).with_context(|| format!("{path:?}: no counts yet"))
+    }
+
+    /// Calls begun until each time that it wrote its books, in seconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// When there are no books.
+    pub fn created_by_time(&self) -> Result<Vec<(f64, u64)>> {
+        let path = &self.files.statistics;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {path:?}"))?;
+        created_by_time(&text).with_context(|| format!("{path:?}: no statistics"))
     }
 
     /// Unexpected messages and the like; empty when all is well.
@@ -408,6 +418,34 @@ fn last_line(text: &str) -> Option<Vec<(&str, &str)>> {
     let mut lines = lines.map(|line| line.split(';').collect::<Vec<_>>());
     let values = lines.rfind(|values| values.len() == names.len())?;
     Some(names.into_iter().zip(values).collect())
+}
+
+/// Sum of the columns NUMBER_STATUS_Recv.
+fn responses(text: &str, status: u16) -> Option<u64> {
+    let name_end = format!("_{status}_Recv");
+    let columns = last_line(text)?.into_iter();
+    let counts = columns.filter(|(name, _)| name.ends_with(&name_end));
+    counts
+        .map(|(_, count)| count.trim().parse::<u64>().ok())
+        .sum()
+}
+
+/// `CurrentTime` is date, time and seconds since 1970, with tabs between.
+fn created_by_time(text: &str) -> Option<Vec<(f64, u64)>> {
+    let mut lines = text.lines();
+    let names: Vec<&str> = lines.next()?.split(';').collect();
+    let place = |name: &str| names.iter().position(|other| *other == name);
+    let (time, created) = (place("CurrentTime")?, place("TotalCallCreated")?);
+    let rows = lines.map(|line| line.split(';').collect::<Vec<_>>());
+    let rows = rows.filter(|values| values.len() == names.len());
+    rows.map(|values| {
+        let seconds = values[time].split('\t').next_back()?;
+        Some((
+            seconds.trim().parse().ok()?,
+            values[created].trim().parse().ok()?,
+        ))
+    })
+    .collect()
 }
 
 /// Messages of a SIPp, cumulative.
@@ -554,6 +592,23 @@ mod tests {
         };
         assert_eq!(Statistics::parse(text), Some(expected));
         assert_eq!(Statistics::parse("TotalCallCreated;\n"), None);
+    }
+
+    #[test]
+    fn calls_have_a_time() {
+        let text = "StartTime;CurrentTime;TotalCallCreated;\n\
+                    x;2026-11-28\t15:03:15.250000\t1764342195.250000;3;\n\
+                    x;2026-11-28\t15:03:16.250000\t1764342196.250000;128;\n\
+                    x;2026";
+        let expected = vec![(1_764_342_195.25, 3), (1_764_342_196.25, 128)];
+        assert_eq!(created_by_time(text), Some(expected));
+    }
+
+    #[test]
+    fn responses_are_added_up_by_status() {
+        let text = "CurrentTime;1_100_Recv;3_480_Recv;3_480_Retrans;4_200_Recv;8_200_Recv;\nnow;7;5;2;3;4;\n";
+        assert_eq!(responses(text, 480), Some(5));
+        assert_eq!(responses(text, 200), Some(7));
     }
 
     #[test]

@@ -261,6 +261,7 @@ fn print_ways_to_poke(lab: &Lab, siplb: &Siplb) -> Result<()> {
         "
 The lab is still there, without callers. Ways to poke at it:
 
+  the live screen            {program} top --config {configuration}
   counters, every second     {program} stats --config {configuration} --watch
   what siplb says of itself  {program} status --config {configuration}
   50 more calls              {client} sipp -sf {dir}/uac_bye.xml -i {caller} -p 5070 -d 200 -r 10 -m 50 {vip}
