@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use siplb_lab::{
     Family, Lab, Siplb,
     process::Process,
@@ -18,6 +18,15 @@ const ALL_NAT: &str = "{ detect: [contact-private, received, via-private, sdp-pr
                        contact-port], fix: [rport, contact, sdp] }";
 const LIMITS: &str =
     "limits: { cps: 1000000, sources: [ { network: 198.51.100.0/24, cps: 1000000 } ] }\n";
+
+/// Metrics, and a hundredth of the calls for a collector, which is where the sink drops it.
+const WATCHED: &str = "metrics: { listen: \"127.0.0.1:9464\" }\nhep: { collector: \"10.0.0.14:9060\", sample: 0.01 }\n";
+/// What asks a watched node: for its metrics each second, for what changed, and for a trace of the calls with errors.
+const WATCHERS: [(&str, &[&str]); 3] = [
+    ("fleet", &["fleet", "--watch=1", "127.0.0.1:9464"]),
+    ("events", &["events", "--watch"]),
+    ("trace", &["trace", "--errors", "--pcap", "/dev/null"]),
+];
 
 /// A stateless proxy that does what siplb does with a plain configuration, and nothing else.
 const KAMAILIO: &str = r##"#!KAMAILIO
@@ -64,6 +73,8 @@ pub struct Contender {
     pub warm_up: u64,
     /// Bytes of its INVITE.
     pub invite_bytes: usize,
+    /// Whether everything that looks at it does so meanwhile.
+    pub is_watched: bool,
 }
 
 /// What a contender is.
@@ -84,6 +95,7 @@ impl Contender {
             what,
             warm_up: 0,
             invite_bytes: 765,
+            is_watched: false,
         }
     }
 
@@ -107,6 +119,12 @@ impl Contender {
                 options.pool = "health: {}".into();
                 options.rest = LIMITS.into();
             }),
+            Self {
+                is_watched: true,
+                ..Self::siplb("watched", DataPath::Native, |options| {
+                    options.rest = WATCHED.into();
+                })
+            },
             Self::siplb("socket", DataPath::Socket, |_| ()),
             Self::new("kamailio", What::Kamailio),
         ]
@@ -177,7 +195,24 @@ impl Contender {
     pub fn start(&self, lab: &Lab, ends: &Ends) -> Result<Running> {
         match &self.what {
             What::Bare => bare(lab, ends).map(Running::Program),
-            What::Siplb(options) => Siplb::start(lab, options).map(Running::Siplb),
+            What::Siplb(options) => {
+                let siplb = Siplb::start(lab, options)?;
+                let watchers = if self.is_watched { &WATCHERS[..] } else { &[] };
+                let watchers = watchers.iter().map(|(name, arguments)| {
+                    let command = match *name {
+                        // It knows nodes by their addresses.
+                        "fleet" => {
+                            let mut command = Command::new(siplb_lab::siplb::binary()?);
+                            command.args(*arguments);
+                            command
+                        }
+                        _ => siplb.client().command(arguments)?,
+                    };
+                    lab.spawn(&lab.edge, name, command)
+                });
+                let watchers = watchers.collect::<Result<_>>()?;
+                Ok(Running::Siplb(Box::new(siplb), watchers))
+            }
             What::Kamailio => kamailio(lab).map(Running::Program),
         }
     }
@@ -185,8 +220,8 @@ impl Contender {
 
 /// A contender that runs.
 pub enum Running {
-    /// siplb
-    Siplb(Siplb),
+    /// siplb, and who watches it.
+    Siplb(Box<Siplb>, Vec<Process>),
     /// Another program.
     Program(Process),
 }
@@ -195,7 +230,7 @@ impl Running {
     /// The process, and for siplb the thread that is measured.
     pub fn process(&mut self) -> &mut Process {
         match self {
-            Self::Siplb(siplb) => siplb.process(),
+            Self::Siplb(siplb, _) => siplb.process(),
             Self::Program(process) => process,
         }
     }
@@ -206,6 +241,17 @@ impl Running {
     ///
     /// When it does not end.
     pub fn stop(&mut self) -> Result<()> {
+        if let Self::Siplb(_, watchers) = self {
+            for watcher in watchers.iter_mut() {
+                ensure!(
+                    watcher.is_running(),
+                    "{} has ended: {}",
+                    watcher.name(),
+                    watcher.output()
+                );
+            }
+            watchers.clear();
+        }
         self.process().stop().map(drop)
     }
 }
@@ -257,7 +303,7 @@ fn kamailio(lab: &Lab) -> Result<Process> {
         let sockets = lab.edge.run("ss", "-Huln").unwrap_or_default();
         sockets.contains(&vip).then_some(true)
     })?;
-    anyhow::ensure!(found, "Kamailio has ended:\n{}", process.output());
+    ensure!(found, "Kamailio has ended:\n{}", process.output());
     Ok(process)
 }
 
@@ -269,7 +315,7 @@ fn ready(process: &mut Process, says: impl Fn(&str) -> bool) -> Result<()> {
         }
         says(&process.output()).then_some(true)
     })?;
-    anyhow::ensure!(found, "{name} has ended:\n{}", process.output());
+    ensure!(found, "{name} has ended:\n{}", process.output());
     Ok(())
 }
 

@@ -57,7 +57,7 @@ struct RunArgs {
     /// Seconds that each is measured for, with each kind of messages
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
     seconds: u64,
-    /// Contenders: bare, plain, full, socket, kamailio; and of --growth
+    /// Contenders: plain, bare, full, watched, socket, kamailio; and of --growth
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Kinds of messages: invite, options, ok, calls
