@@ -21,6 +21,8 @@ use report::Report;
 
 /// Where frames are made, and where they arrive at the edge: the kernel receives on the processor that sends.
 const DRIVER_CPU: usize = 0;
+/// Datagrams a second that one processor sends evenly by a socket, with room to spare.
+const MOST_BY_A_SOCKET: f64 = 250_000.0;
 /// Where the contender runs, and with it what it sends, the sinks included.
 const WORKER_CPU: usize = 1;
 
@@ -210,7 +212,7 @@ fn turn(
         if kind == Kind::Invite && !arguments.no_latency {
             let message = ends.invite();
             let mut sinks = Sinks::attach(&arguments.object, lab)?;
-            let half = (rate.per_second / 2.0).min(100_000.0);
+            let half = (rate.per_second / 2.0).min(MOST_BY_A_SOCKET);
             let latency =
                 measure::latency(lab, &ends, process, &mut sinks, &message, half, window)?;
             eprintln!(
