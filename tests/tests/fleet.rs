@@ -197,7 +197,7 @@ fn a_node_without_a_server_withdraws() {
         families: vec![Family::V4],
         weights: vec![1],
         pool: format!(
-            "health: {{ interval: 1s, timeout: 1s, fall: {fall}, rise: 1, slow_start: 0s }}"
+            "health: {{ interval: 1s, timeout: 500ms, fall: {fall}, rise: 1, slow_start: 0s }}"
         ),
         ..Options::new(DataPath::Native)
     };
