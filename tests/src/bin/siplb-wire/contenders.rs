@@ -1,6 +1,6 @@
 //! What is measured, one after the other in the same lab.
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{fs, net::UdpSocket, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use siplb_lab::{
@@ -19,13 +19,15 @@ const ALL_NAT: &str = "{ detect: [contact-private, received, via-private, sdp-pr
 const LIMITS: &str =
     "limits: { cps: 1000000, sources: [ { network: 198.51.100.0/24, cps: 1000000 } ] }\n";
 
-/// Metrics, and a hundredth of the calls for a collector, which is where the sink drops it.
-const WATCHED: &str = "metrics: { listen: \"127.0.0.1:9464\" }\nhep: { collector: \"10.0.0.14:9060\", sample: 0.01 }\n";
-/// What asks a watched node: for its metrics each second, for what changed, and for a trace of the calls with errors.
+/// Metrics, and a tenth of the calls for a collector on the same host: what leaves it is counted.
+const WATCHED: &str = "metrics: { listen: \"127.0.0.1:9464\" }\nhep: { collector: \"127.0.0.1:9060\", sample: 0.1 }\n";
+/// That collector, which reads nothing: the kernel drops what its socket has no room for.
+const COLLECTOR: &str = "127.0.0.1:9060";
+/// What asks a watched node: for its metrics each second, for what changed, and for a trace of all that the limit lets it copy.
 const WATCHERS: [(&str, &[&str]); 3] = [
     ("fleet", &["fleet", "--watch=1", "127.0.0.1:9464"]),
     ("events", &["events", "--watch"]),
-    ("trace", &["trace", "--errors", "--pcap", "/dev/null"]),
+    ("trace", &["trace", "--pcap", "/dev/null"]),
 ];
 
 /// A stateless proxy that does what siplb does with a plain configuration, and nothing else.
@@ -196,6 +198,10 @@ impl Contender {
         match &self.what {
             What::Bare => bare(lab, ends).map(Running::Program),
             What::Siplb(options) => {
+                let collector = match self.is_watched {
+                    true => Some(lab.edge.enter(|| UdpSocket::bind(COLLECTOR))??),
+                    false => None,
+                };
                 let siplb = Siplb::start(lab, options)?;
                 let watchers = if self.is_watched { &WATCHERS[..] } else { &[] };
                 let watchers = watchers.iter().map(|(name, arguments)| {
@@ -211,7 +217,7 @@ impl Contender {
                     lab.spawn(&lab.edge, name, command)
                 });
                 let watchers = watchers.collect::<Result<_>>()?;
-                Ok(Running::Siplb(Box::new(siplb), watchers))
+                Ok(Running::Siplb(Box::new(siplb), watchers, collector))
             }
             What::Kamailio => kamailio(lab).map(Running::Program),
         }
@@ -220,8 +226,8 @@ impl Contender {
 
 /// A contender that runs.
 pub enum Running {
-    /// siplb, and who watches it.
-    Siplb(Box<Siplb>, Vec<Process>),
+    /// siplb, who watches it, and the collector.
+    Siplb(Box<Siplb>, Vec<Process>, Option<UdpSocket>),
     /// Another program.
     Program(Process),
 }
@@ -230,7 +236,7 @@ impl Running {
     /// The process, and for siplb the thread that is measured.
     pub fn process(&mut self) -> &mut Process {
         match self {
-            Self::Siplb(siplb, _) => siplb.process(),
+            Self::Siplb(siplb, ..) => siplb.process(),
             Self::Program(process) => process,
         }
     }
@@ -241,7 +247,7 @@ impl Running {
     ///
     /// When it does not end.
     pub fn stop(&mut self) -> Result<()> {
-        if let Self::Siplb(_, watchers) = self {
+        if let Self::Siplb(_, watchers, _) = self {
             for watcher in watchers.iter_mut() {
                 ensure!(
                     watcher.is_running(),

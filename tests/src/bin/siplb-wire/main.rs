@@ -68,6 +68,9 @@ struct RunArgs {
     /// Also how the cost grows with pins, backends, rules and the size of the INVITE
     #[arg(long)]
     growth: bool,
+    /// Datagrams a second at which it is measured how long messages take, in place of half of what each contender can do
+    #[arg(long, value_name = "RATE", value_parser = clap::value_parser!(u32).range(1000..=300_000))]
+    at: Option<u32>,
     /// Leave out how long messages take at half of the load
     #[arg(long)]
     no_latency: bool,
@@ -212,12 +215,15 @@ fn turn(
         if kind == Kind::Invite && !arguments.no_latency {
             let message = ends.invite();
             let mut sinks = Sinks::attach(&arguments.object, lab)?;
-            let half = (rate.per_second / 2.0).min(MOST_BY_A_SOCKET);
+            let half = match arguments.at {
+                Some(at) => f64::from(at),
+                None => (rate.per_second / 2.0).min(MOST_BY_A_SOCKET),
+            };
             let latency =
                 measure::latency(lab, &ends, process, &mut sinks, &message, half, window)?;
             eprintln!(
-                "  at {:.0} a second: {:.1} µs, {:.1}, {:.1} (50, 99, 99.9 %)",
-                latency.rate, latency.p50, latency.p99, latency.p999
+                "  {:.0} a second of {:.0}: {:.1} µs, {:.1}, {:.1} (50, 99, 99.9 %)",
+                latency.rate, latency.offered, latency.p50, latency.p99, latency.p999
             );
             report.add_latency(&contender.name, latency);
         }

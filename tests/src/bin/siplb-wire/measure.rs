@@ -3,7 +3,7 @@
 use std::{
     net::UdpSocket,
     path::Path,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -47,8 +47,10 @@ pub struct Rate {
 /// How long messages took, from before they are sent until they arrive; in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Latency {
-    /// Datagrams a second.
+    /// Datagrams a second that came out.
     pub rate: f64,
+    /// Datagrams a second that went in.
+    pub offered: f64,
     /// Half took no longer.
     pub p50: f64,
     /// 99 of a hundred.
@@ -301,14 +303,14 @@ pub fn latency(
     window: Duration,
 ) -> Result<Latency> {
     sinks.0[0].note_arrivals()?;
-    let times: Vec<_> = (0..ARRIVALS_LEN)
-        .map(|_| std::sync::atomic::AtomicU64::new(0))
-        .collect();
-    let offered = || Ok(0);
+    let times: Vec<_> = (0..ARRIVALS_LEN).map(|_| AtomicU64::new(0)).collect();
+    let went_in = AtomicU64::new(0);
+    let offered = || Ok(went_in.load(Ordering::Relaxed));
     let rate = sample(lab, process, sinks, window, offered, |stop| {
         send_evenly(ends, message, per_second, stop, |number| {
             let slot = &times[(number % ARRIVALS_LEN) as usize];
             slot.store(monotonic_ns(), Ordering::Relaxed);
+            went_in.fetch_add(1, Ordering::Relaxed);
         })
     })?;
     // What is under way arrives.
@@ -329,6 +331,7 @@ pub fn latency(
     };
     Ok(Latency {
         rate: rate.per_second,
+        offered: rate.offered,
         p50: at(0.5),
         p99: at(0.99),
         p999: at(0.999),

@@ -166,8 +166,8 @@ impl Report {
         if !self.latencies.is_empty() {
             let _ = writeln!(
                 text,
-                "\n{:<14} {:>10} {:>8} {:>8} {:>8} {:>8}",
-                "INVITE, µs", "a second", "50 %", "99 %", "99.9 %", "lost %"
+                "\n{:<14} {:>10} {:>10} {:>8} {:>8} {:>8} {:>8}",
+                "INVITE, µs", "a second", "of", "50 %", "99 %", "99.9 %", "lost %"
             );
         }
         for name in &self.names {
@@ -176,9 +176,10 @@ impl Report {
             };
             let _ = writeln!(
                 text,
-                "{:<14} {:>10} {:>8.1} {:>8.1} {:>8.1} {:>8.2}",
+                "{:<14} {:>10} {:>10} {:>8.1} {:>8.1} {:>8.1} {:>8.2}",
                 name,
                 thousands(latency.rate),
+                thousands(latency.offered),
                 latency.p50,
                 latency.p99,
                 latency.p999,
