@@ -247,7 +247,7 @@ impl Running {
     ///
     /// When it does not end.
     pub fn stop(&mut self) -> Result<()> {
-        if let Self::Siplb(_, watchers, _) = self {
+        if let Self::Siplb(_, watchers, collector) = self {
             for watcher in watchers.iter_mut() {
                 ensure!(
                     watcher.is_running(),
@@ -257,6 +257,7 @@ impl Running {
                 );
             }
             watchers.clear();
+            drop(collector.take());
         }
         self.process().stop().map(drop)
     }
