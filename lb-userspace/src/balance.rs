@@ -185,7 +185,8 @@ impl Pool {
         positions.filter_map(|position| self.backends.get(usize::from(*position)))
     }
 
-    /// The slot of a key, or `None` when no backend takes calls.
+    /// The slot of a key, or `None` when no backend takes calls. It is on its way into the cache then.
+    #[inline]
     pub fn slot(&self, key: &Key<'_>) -> Option<usize> {
         Some(self.table.as_ref()?.slot(key))
     }

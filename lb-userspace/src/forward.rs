@@ -1,5 +1,6 @@
 //! The decision: datagram and table in, [`Verdict`] and edits out. Opens no socket, reads no clock, allocates nothing.
 
+mod address_filter;
 mod attempts;
 mod client_address;
 mod distribute;

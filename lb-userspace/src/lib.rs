@@ -24,6 +24,7 @@ pub mod names;
 pub mod nat;
 #[cfg(feature = "node")]
 pub mod node;
+mod prefetch;
 pub mod sip;
 #[cfg(feature = "node")]
 pub mod stats;

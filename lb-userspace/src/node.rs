@@ -40,8 +40,8 @@ use crate::{
         resolver::Resolver,
         status::{Frames, KeyStatus, SocketStatus, Status, WorkerStatus},
     },
-    stats::{StatsFile, StatsReader, sources::Sources},
-    sys::thread::{harden_process, monotonic_ns, pin_to_cpu},
+    stats::{StatsFile, StatsReader, WorkerInfo, sources::Sources},
+    sys::thread::{allowed_cpus, harden_process, keep_to_cpus, monotonic_ns, pin_to_cpu},
     tap::Taps,
     worker::{NameService, Shared, Worker},
 };
@@ -121,6 +121,22 @@ impl Order {
     }
 }
 
+/// Keeps all other threads off the CPUs of workers, as long as there are more: where one runs, the messages of a few
+/// milliseconds wait.
+fn leave_cpus_to_workers(workers: &[WorkerInfo]) {
+    let is_free = |cpu: &usize| workers.iter().all(|worker| worker.cpu != *cpu);
+    let kept = allowed_cpus().and_then(|cpus| {
+        let free = cpus.into_iter().filter(is_free).collect::<Vec<_>>();
+        match free.is_empty() {
+            true => Ok(()),
+            false => keep_to_cpus(&free),
+        }
+    });
+    if let Err(error) = kept {
+        log::warn!("other threads may run on the CPUs of workers: {error}");
+    }
+}
+
 /// A worker as the control plane sees it.
 struct Running {
     shared: Arc<Shared>,
@@ -168,8 +184,9 @@ impl Node {
             StatsFile::create_with_interfaces(&config.stats.file, &infos, &backends, &interfaces)?;
         let stats = Arc::new(stats);
 
-        // Threads inherit what is left.
+        // Threads inherit what is left, and where they may run.
         privileges::drop_unneeded();
+        leave_cpus_to_workers(&infos);
         let watcher = match &data_path.reason_for_socket {
             None => Some(Arc::new(Watcher::start(
                 &config.datapath.interfaces,

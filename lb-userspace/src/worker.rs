@@ -4,6 +4,8 @@
 //! one through [`forward_and_read`], and sends what it says. Without work it sleeps in `poll`. Tables are looked at anew between
 //! batches; nothing in a turn allocates, locks or logs, and time is read once.
 
+mod recent_ways;
+mod sweep;
 mod waiting;
 mod way_out;
 
@@ -22,7 +24,10 @@ use arc_swap::{ArcSwap, Cache};
 use crossbeam_utils::CachePadded;
 use lb_common::decode::{Decoded, Udp, decode};
 
-use self::way_out::{Message, WayOut};
+use self::{
+    sweep::Sweep,
+    way_out::{Message, WayOut},
+};
 use crate::{
     afxdp::{Receiver, Sender, TxPool, frame, program::Gates},
     control::{next_hops::NextHops, resolver::Asker},
@@ -32,9 +37,11 @@ use crate::{
     },
     kernel_socket::KernelSocket,
     names::Names,
+    prefetch::prefetch_all,
     sip::Message as SipMessage,
     stats::{Counter, Histogram, WorkerStats},
     sys::{
+        memory::use_huge_pages,
         mmsg::ReceiveBatch,
         net::{PollSet, wait_readable},
         thread::monotonic_ns,
@@ -48,8 +55,6 @@ const IDLE: Duration = Duration::from_millis(40);
 const TURNS_PER_KERNEL_LOOK: u32 = 8;
 /// How often levels and the sockets' own counters are written to the statistics.
 const GAUGES_EVERY_NS: u64 = 100_000_000;
-/// Parts in which the pins are looked through, one each time that levels are written: all of them within two seconds.
-const SWEEP_PARTS: usize = 16;
 /// Turns without work after which a worker that has to stop is done.
 const QUIET_TURNS: u32 = 2;
 /// The same while datagrams wait for the name servers.
@@ -166,7 +171,10 @@ impl Worker {
         let mut incoming = ReceiveBatch::default();
         let mut scratch = Scratch::new();
         scratch.memory = Memory::new(pins).with_key(random_key());
-        let mut pin_counts = vec![0; stats.backends()];
+        if let Err(error) = use_huge_pages(&scratch.memory.pins.memory()) {
+            log::debug!("pins are in pages of usual size: {error}");
+        }
+        let mut sweep = Sweep::new(stats.backends());
         let mut way_out = WayOut::new(transmit, sockets, stats, names.asker, tap);
         let mut names = Cache::new(names.names);
 
@@ -234,12 +242,8 @@ impl Worker {
             if now >= gauges_at {
                 way_out.write_gauges(&mut ports);
                 gauges_at = now + GAUGES_EVERY_NS;
-                let pins = &mut scratch.memory.pins;
-                if pins.sweep(pins.capacity() / SWEEP_PARTS, now, &mut pin_counts) {
-                    way_out.stats.backend_pins(&pin_counts);
-                    pin_counts.fill(0);
-                }
             }
+            sweep.turn(&mut scratch.memory.pins, now, &way_out.stats);
             way_out.stats.add(
                 if work == 0 {
                     Counter::PollIdle
@@ -335,6 +339,10 @@ fn drain_rx_ring(
     let mut arrived = Arrived::default();
     for position in 0..count {
         let bytes = port.receiver.frame(position);
+        // In copy mode, and without DDIO, another core or the device wrote them: they are in memory or in that core's cache.
+        if position + 1 < count {
+            prefetch_all(port.receiver.frame(position + 1));
+        }
         arrived.frames += 1;
         arrived.bytes += bytes.len() as u64;
         match decode(bytes) {

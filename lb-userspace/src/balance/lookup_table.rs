@@ -9,6 +9,7 @@ use std::{hash::Hasher, net::SocketAddr};
 use siphasher::sip::SipHasher13;
 
 use super::Key;
+use crate::prefetch::prefetch;
 
 /// Slots in a table. With 1,024 backends of equal weight each still has 64 of them.
 pub const SLOTS: usize = 1 << 16;
@@ -80,7 +81,9 @@ impl LookupTable {
                 hasher.finish()
             }
         };
-        hash as usize % SLOTS
+        let slot = hash as usize % SLOTS;
+        prefetch(&self.slots[slot]);
+        slot
     }
 
     /// Returns the position, in the pool's list, of the backend that a slot belongs to. Slots repeat after [`SLOTS`].

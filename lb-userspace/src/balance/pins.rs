@@ -4,7 +4,10 @@
 //! that do not choose by a hash, and any of them while the lookup table changes. A pin that is missing (another
 //! node, a restart, a flood that took its place) sends the message where the lookup table does.
 
+use std::ops::Range;
+
 use super::BackendIndex;
+use crate::prefetch::prefetch;
 
 /// Pins that share a cache line: a key has these places and no others.
 const WAYS: usize = 4;
@@ -14,6 +17,10 @@ const TICK_SHIFT: u32 = 26;
 const TRANSACTION_TICKS: u32 = ticks(33);
 /// The same for an INVITE that has no final response yet: Timer C, which proxies give up at, and some (§16.6 item 11).
 const RINGING_TICKS: u32 = ticks(200);
+/// Bytes of a huge page (x86-64, and aarch64 with pages of 4096 bytes).
+const HUGE_PAGE: usize = 2 << 20;
+/// The sets in one.
+const HUGE_PAGE_SETS: usize = HUGE_PAGE / size_of::<Set>();
 /// Least pins that a table has.
 const MIN_PINS: usize = 64;
 
@@ -53,7 +60,12 @@ pub enum Lifetime {
 /// A bounded table of pins by 64-bit keys, which must be keyed hashes: nobody outside can choose who shares a place.
 #[derive(Debug)]
 pub struct Pins {
-    sets: Box<[Set]>,
+    /// With room to begin at a huge page.
+    memory: Box<[Set]>,
+    /// Where in it the sets begin.
+    first: usize,
+    /// How many sets there are, a power of two.
+    sets: usize,
     /// Next set that [`Pins::sweep`] looks at.
     swept: usize,
 }
@@ -117,21 +129,47 @@ impl Pins {
     /// Takes all memory that it will ever need: 16 bytes a pin, for `pins` of them or up to twice as many.
     pub fn new(pins: usize) -> Self {
         let sets = (pins.max(MIN_PINS) / WAYS).next_power_of_two();
+        let spare = match sets >= HUGE_PAGE_SETS {
+            true => HUGE_PAGE_SETS,
+            false => 0,
+        };
+        let memory = vec![Set([Pin::NONE; WAYS]); sets + spare].into_boxed_slice();
+        let first = memory.as_ptr().align_offset(HUGE_PAGE);
         Self {
-            sets: vec![Set([Pin::NONE; WAYS]); sets].into_boxed_slice(),
+            first: first.min(spare),
+            memory,
+            sets,
             swept: 0,
         }
     }
 
     /// Room for this many.
     pub fn capacity(&self) -> usize {
-        self.sets.len() * WAYS
+        self.sets * WAYS
+    }
+
+    /// Where it is. A large one begins at the border of a huge page and is a whole number of them.
+    pub fn memory(&self) -> Range<*const u8> {
+        let Range { start, end } = self.memory[self.places()].as_ptr_range();
+        start.cast()..end.cast()
+    }
+
+    /// The sets in the memory.
+    fn places(&self) -> Range<usize> {
+        self.first..self.first + self.sets
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        self.sets.fill(Set([Pin::NONE; WAYS]));
+        self.memory.fill(Set([Pin::NONE; WAYS]));
         self.swept = 0;
+    }
+
+    /// Loads the places of a key that will be asked for soon. They are in no cache: a table is larger than all of them, and
+    /// keys are spread all over it.
+    #[inline]
+    pub fn prefetch(&self, key: u64) {
+        prefetch(&self.memory[self.index(key)]);
     }
 
     /// What was decided for this key, if it is not over.
@@ -188,8 +226,8 @@ impl Pins {
     /// the next call begins anew.
     pub fn sweep(&mut self, pins: usize, now_ns: u64, counts: &mut [u32]) -> bool {
         let now = tick(now_ns);
-        let end = (self.swept + pins.div_ceil(WAYS)).min(self.sets.len());
-        for Set(ways) in &mut self.sets[self.swept..end] {
+        let end = (self.swept + pins.div_ceil(WAYS)).min(self.sets);
+        for Set(ways) in &mut self.memory[self.first..][self.swept..end] {
             for pin in ways {
                 if pin.key != 0 && pin.until < now {
                     *pin = Pin::NONE;
@@ -203,16 +241,21 @@ impl Pins {
                 }
             }
         }
-        let is_done = end == self.sets.len();
+        let is_done = end == self.sets;
         self.swept = if is_done { 0 } else { end };
         is_done
     }
 
     #[inline]
-    fn set(&mut self, key: u64) -> &mut Set {
+    fn index(&self, key: u64) -> usize {
         // A power of two, so the mask is the remainder.
-        let index = key as usize & (self.sets.len() - 1);
-        &mut self.sets[index]
+        self.first + (key as usize & (self.sets - 1))
+    }
+
+    #[inline]
+    fn set(&mut self, key: u64) -> &mut Set {
+        let index = self.index(key);
+        &mut self.memory[index]
     }
 
     #[inline]
@@ -265,6 +308,22 @@ mod tests {
         assert_eq!(pins.get(8, start), None);
         pins.put(7, Of::Something, to(2), Lifetime::Transaction, start);
         assert_eq!(pins.get(7, start), Some(to(2)));
+    }
+
+    #[test]
+    fn a_large_table_is_made_of_huge_pages() {
+        for (pins, is_aligned) in [(64, false), (1 << 18, true), ((1 << 20) + 1, true)] {
+            let table = Pins::new(pins);
+            let Range { start, end } = table.memory();
+            assert_eq!(
+                end.addr() - start.addr(),
+                table.capacity() * size_of::<Pin>()
+            );
+            assert!(table.capacity() >= pins);
+            if is_aligned {
+                assert_eq!((start.addr() % HUGE_PAGE, end.addr() % HUGE_PAGE), (0, 0));
+            }
+        }
     }
 
     #[test]

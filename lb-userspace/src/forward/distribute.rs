@@ -52,9 +52,11 @@ impl<'m> Remembered<'m> {
             Method::Invite => Lifetime::Ringing,
             _ => Lifetime::Transaction,
         };
+        let call = memory.hash(&key);
+        memory.pins.prefetch(call);
         Self {
             transaction: transaction.number(),
-            call: memory.hash(&key),
+            call,
             memory,
             lifetime,
             now_ns,
@@ -136,6 +138,10 @@ impl<'a> Request<'a> {
         let pool = self.table.pools.get(rule.pool).ok_or(Refusal::NO_BACKEND)?;
         let strategy = rule.strategy.unwrap_or(pool.strategy);
         let follows = matches!(self.method, Method::Ack | Method::Cancel);
+        let key = self.key(strategy);
+        let by_turns = key.is_none() && strategy != Strategy::First;
+        // Before what is remembered is looked at, which may have to wait for memory as the table of slots may: so both come at a time.
+        let slot = pool.slot(&key.unwrap_or(Key::Text(self.call_id())));
 
         // A retransmission, CANCEL or ACK goes where its request went, unless nobody is there any more.
         let before = known.of_transaction();
@@ -158,17 +164,15 @@ impl<'a> Request<'a> {
             }
             _ => {}
         }
-        let key = self.key(strategy);
-        let by_turns = key.is_none() && strategy != Strategy::First;
-        let call_id = Key::Text(self.call_id());
         if self.method == Method::Ack {
             known.is_answered();
         }
+        let of_slot = || slot.and_then(|slot| pool.at(slot));
         if follows {
             // Its request came to another node, or too long ago.
             let picked = match strategy {
                 Strategy::First => pool.first(),
-                _ => pool.pick(key.as_ref().unwrap_or(&call_id)),
+                _ => of_slot(),
             };
             return picked
                 .map(|backend| self.of_backend(backend))
@@ -191,11 +195,10 @@ impl<'a> Request<'a> {
         let next_hop = match again {
             Some((index, address)) if !is_new_call => self.to_pool(index, address),
             _ => {
-                let slot = || pool.slot(key.as_ref().unwrap_or(&call_id));
                 let picked = match strategy {
                     Strategy::First => pool.first(),
                     _ if by_turns => pool.next(rule.pool, &mut known.memory.turns),
-                    _ => slot().and_then(|slot| pool.at(slot)),
+                    _ => of_slot(),
                 };
                 let picked = picked.ok_or(Refusal::NO_BACKEND)?;
                 match is_new_call {
@@ -221,7 +224,7 @@ impl<'a> Request<'a> {
         pool: &Pool,
         rule: &RouteRule,
         picked: &Backend,
-        slot: impl Fn() -> Option<usize>,
+        slot: Option<usize>,
         known: &mut Remembered<'_>,
     ) -> Result<NextHop, Refusal> {
         let now_ns = known.now_ns;
@@ -235,7 +238,7 @@ impl<'a> Request<'a> {
             if let Some(limit) = &picked.limit {
                 limit.count_breached();
             }
-            slot().and_then(|slot| pool.next_best(slot, has_room))
+            slot.and_then(|slot| pool.next_best(slot, has_room))
         };
         let Some(backend) = fits else {
             self.table.calls.node.count_breached();

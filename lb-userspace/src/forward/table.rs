@@ -9,7 +9,10 @@ use std::{
 use ipnet::IpNet;
 use siphasher::sip::SipHasher13;
 
-use super::{Listener, ListenerIndex, RouteRule, Texts, client_address::ClientAddresses};
+use super::{
+    Listener, ListenerIndex, RouteRule, Texts, address_filter::AddressFilter,
+    client_address::ClientAddresses,
+};
 use crate::{
     balance::{Backend, BackendIndex, LookupTable, Pool, Roster, State},
     config::{Config, OnBreach, Registration, Topology},
@@ -61,6 +64,7 @@ pub struct Table {
     rules_have_nat: bool,
     /// Addresses of all listeners, sorted.
     listener_addresses: Vec<(SocketAddr, ListenerIndex)>,
+    listener_filter: AddressFilter,
     /// How phones that register with a pool stay reachable, in the order of `pools`; off where there is none.
     registrations: Vec<Registration>,
     /// Whose hosts send requests to the outside as backends do.
@@ -71,6 +75,7 @@ pub struct Table {
     pub backend_addresses: Vec<IpAddr>,
     /// All backends by address, sorted.
     backend_indices: Vec<(SocketAddr, BackendIndex)>,
+    backend_filter: AddressFilter,
     /// Each backend by its [`BackendIndex`]; `None` for those of the past.
     by_index: Vec<Option<Home>>,
 }
@@ -210,10 +215,14 @@ impl Table {
             private: PrivateNetworks::default(),
             rules_have_nat: routes.iter().any(|rule| rule.nat.is_some()),
             routes,
+            listener_filter: AddressFilter::new(
+                listener_addresses.iter().map(|(address, _)| address.ip()),
+            ),
             listener_addresses,
             registrations: Vec::new(),
             trusted: Vec::new(),
             hides: false,
+            backend_filter: AddressFilter::new(backend_addresses.iter().copied()),
             backend_addresses,
             backend_indices,
         }
@@ -314,11 +323,13 @@ impl Table {
 
     /// True when this is the address and port of a listener. Another port of a VIP is none: siplb does not listen there, and
     /// a SIP server on the same host may.
+    #[inline]
     pub fn is_listener(&self, address: SocketAddr) -> bool {
         let listeners = &self.listener_addresses;
-        listeners
-            .binary_search_by_key(&address, |(address, _)| *address)
-            .is_ok()
+        self.listener_filter.may_have(address.ip())
+            && listeners
+                .binary_search_by_key(&address, |(address, _)| *address)
+                .is_ok()
     }
 
     /// The ends of a flow by its token. `None` also when one of them is a listener: nothing that we send may come back to
@@ -336,8 +347,10 @@ impl Table {
     }
 
     /// True when a backend of any pool lives at this address, at whatever port.
+    #[inline]
     pub fn is_backend(&self, address: IpAddr) -> bool {
-        self.backend_addresses.binary_search(&address).is_ok()
+        self.backend_filter.may_have(address)
+            && self.backend_addresses.binary_search(&address).is_ok()
     }
 
     /// True for whoever may send requests to the outside: backends and trusted networks.

@@ -37,13 +37,24 @@ pub fn allowed_cpus() -> io::Result<Vec<usize>> {
 ///
 /// `EINVAL` when the CPU does not exist or is not allowed.
 pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
-    if cpu >= libc::CPU_SETSIZE as usize {
+    keep_to_cpus(&[cpu])
+}
+
+/// Keeps the calling thread, and those that it starts from now on, to these CPUs.
+///
+/// # Errors
+///
+/// `EINVAL` when a CPU cannot exist, or none of them does or is allowed.
+pub fn keep_to_cpus(cpus: &[usize]) -> io::Result<()> {
+    if cpus.iter().any(|cpu| *cpu >= libc::CPU_SETSIZE as usize) {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
     // SAFETY: `cpu_set_t` is an array of integers, for which zero bytes are valid.
     let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
-    // SAFETY: `cpu` is below CPU_SETSIZE, as checked above.
-    unsafe { libc::CPU_SET(cpu, &mut set) };
+    for cpu in cpus {
+        // SAFETY: `cpu` is below CPU_SETSIZE, as checked above.
+        unsafe { libc::CPU_SET(*cpu, &mut set) };
+    }
     // SAFETY: the size is that of `set`; 0 means the calling thread.
     if unsafe { libc::sched_setaffinity(0, mem::size_of_val(&set), &raw const set) } != 0 {
         return Err(io::Error::last_os_error());

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use arc_swap::{ArcSwap, Cache};
 use lb_common::decode::Udp;
 
-use super::{Port, Transmit, waiting::Waiting};
+use super::{Port, Transmit, recent_ways::RecentWays, waiting::Waiting};
 use crate::{
     afxdp::{Sender, TxPool, frame},
     balance::BackendIndex,
@@ -79,6 +79,9 @@ pub(super) struct WayOut {
     pool: Option<TxPool>,
     senders: Vec<Option<Sender>>,
     next_hops: Option<Cache<Arc<ArcSwap<NextHops>>, Arc<NextHops>>>,
+    /// Of the snapshot with this generation.
+    recent_ways: RecentWays,
+    generation: u64,
     pub sockets: Vec<KernelSocket>,
     pub stats: WorkerStats,
     identification: u16,
@@ -111,6 +114,8 @@ impl WayOut {
             pool,
             senders,
             next_hops,
+            recent_ways: RecentWays::new(),
+            generation: 0,
             sockets,
             stats,
             identification,
@@ -124,7 +129,11 @@ impl WayOut {
     pub fn begin(&mut self) {
         self.tap.begin();
         if let Some(next_hops) = &mut self.next_hops {
-            next_hops.load();
+            let generation = next_hops.load().generation();
+            if generation != self.generation {
+                self.generation = generation;
+                self.recent_ways.forget();
+            }
         }
     }
 
@@ -304,13 +313,15 @@ impl WayOut {
             // The configuration keeps families apart; a forged token cannot pass its MAC. The kernel refuses and counts.
             return None;
         }
-        let counter = match self
-            .next_hops
-            .as_mut()?
-            .load()
-            .lookup(ends.destination.ip())
-        {
-            Ok(hop) => return Some(hop),
+        let destination = ends.destination.ip();
+        if let Some(hop) = self.recent_ways.get(destination) {
+            return Some(hop);
+        }
+        let counter = match self.next_hops.as_mut()?.load().lookup(destination) {
+            Ok(hop) => {
+                self.recent_ways.keep(destination, hop);
+                return Some(hop);
+            }
             Err(Miss::NoRoute) => Counter::NextHopNoRoute,
             Err(Miss::NoNeighbour) => Counter::NextHopNoNeighbour,
             Err(Miss::OtherInterface) => Counter::NextHopOtherInterface,
@@ -351,6 +362,8 @@ impl WayOut {
 
     /// Writes where the chunks are, and what the sockets themselves count.
     pub fn write_gauges(&mut self, ports: &mut [Port]) {
+        // The snapshot notes which neighbours are in use when they are looked up.
+        self.recent_ways.forget();
         self.tap.write_gauges(&self.stats);
         let Some(pool) = &mut self.pool else { return };
         let (mut fill, mut rx) = (0, 0);
