@@ -15,6 +15,7 @@ mod own_contact;
 mod own_routes;
 mod ping;
 mod proxy_protocol;
+mod reading;
 mod refusal;
 mod registration;
 mod reply;
@@ -38,6 +39,7 @@ pub use listener::{Listener, ListenerIndex};
 pub use memory::Memory;
 pub use outcome::{Outcome, OutcomeClass};
 pub use proxy_protocol::{PROXY_SIGNATURE, proxy_header_of_our_own, without_proxy_header};
+pub use reading::Reading;
 pub use reply::REPLY_GROWTH;
 pub use route_rule::{RouteRule, Texts};
 pub use seen::{CountedMethod, MessageClass, Seen};
@@ -50,7 +52,7 @@ use std::{net::SocketAddr, sync::Arc};
 use crate::{
     balance::BackendIndex,
     names::{Names, OwnedQuestion},
-    nat, sip,
+    nat,
     validate::Reason,
 };
 
@@ -187,18 +189,18 @@ impl Verdict {
 /// on calls and for strategies that go by turns alone: else nodes with the same secret and configuration agree to the
 /// byte. Costs one scan of the header fields and a few keyed hashes; never allocates.
 pub fn forward(table: &Table, datagram: &Datagram<'_>, scratch: &mut Scratch) -> Verdict {
-    let mut message = sip::Message::EMPTY;
-    forward_and_read(table, datagram, scratch, &mut message)
+    let mut reading = Reading::EMPTY;
+    reading.read(table, datagram, &scratch.memory);
+    decide(table, datagram, &mut reading, scratch)
 }
 
-/// The same, and leaves in `message`, which is [`sip::Message::EMPTY`] before, what was read of the datagram. Nothing was when
-/// [`sip::Message::is_read`] says so.
+/// The second half of [`forward`], for a datagram that `reading` has just read with this table.
 #[inline]
-pub fn forward_and_read(
+pub fn decide(
     table: &Table,
     datagram: &Datagram<'_>,
+    reading: &mut Reading,
     scratch: &mut Scratch,
-    message: &mut sip::Message,
 ) -> Verdict {
     scratch.clear();
     let source = SocketAddr::new(datagram.source.ip().to_canonical(), datagram.source.port());
@@ -222,11 +224,12 @@ pub fn forward_and_read(
             _ => Verdict::without_sending(outcome),
         };
     }
-    if sip::read_into(datagram.payload, message).is_err() {
+    if !reading.finish(datagram.payload) {
         return Verdict::without_sending(Outcome::NotSip);
     }
+    let message = &reading.message;
     scratch.seen = Some(Seen::of(message, datagram.payload));
-    match request::decide(table, listener, &datagram, message, scratch) {
+    match request::decide(table, listener, &datagram, reading, scratch) {
         Some(verdict) => verdict,
         None => response::decide(table, listener, &datagram, message, scratch),
     }

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 /// Bytes of a cache line.
+#[cfg(feature = "node")]
 const LINE: usize = 64;
 
 /// Asks for the cache line that `place` begins in. Only a hint: nothing waits for it, and it never fails.
@@ -19,6 +20,7 @@ pub(crate) fn prefetch<T: ?Sized>(place: &T) {
 }
 
 /// Asks for all cache lines of `bytes`.
+#[cfg(feature = "node")]
 #[inline(always)]
 pub(crate) fn prefetch_all(bytes: &[u8]) {
     for line in bytes.chunks(LINE) {

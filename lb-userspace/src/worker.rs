@@ -1,7 +1,7 @@
 //! One core, one queue, one loop.
 //!
 //! A turn takes a batch of frames from each AF_XDP socket and a batch of datagrams from each kernel socket, puts every
-//! one through [`forward_and_read`], and sends what it says. Without work it sleeps in `poll`. Tables are looked at anew between
+//! one through [`Reading::read`] and [`decide()`], and sends what it says. Without work it sleeps in `poll`. Tables are looked at anew between
 //! batches; nothing in a turn allocates, locks or logs, and time is read once.
 
 mod recent_ways;
@@ -32,13 +32,12 @@ use crate::{
     afxdp::{Receiver, Sender, TxPool, frame, program::Gates},
     control::{next_hops::NextHops, resolver::Asker},
     forward::{
-        Action, Datagram, Listener, ListenerIndex, Memory, Outcome, Scratch, Table, Verdict,
-        forward_and_read,
+        Action, Datagram, Listener, ListenerIndex, Memory, Outcome, Reading, Scratch, Table,
+        Verdict, decide,
     },
     kernel_socket::KernelSocket,
     names::Names,
     prefetch::prefetch_all,
-    sip::Message as SipMessage,
     stats::{Counter, Histogram, WorkerStats},
     sys::{
         memory::use_huge_pages,
@@ -298,8 +297,9 @@ fn retry_waiting(table: &Table, scratch: &mut Scratch, way_out: &mut WayOut) -> 
     let mut count = 0;
     let given_up = waiting.retry(scratch.now_ns, |datagram| {
         count += 1;
-        let mut message = SipMessage::EMPTY;
-        let verdict = forward_and_read(table, datagram, scratch, &mut message);
+        let mut reading = Reading::EMPTY;
+        reading.read(table, datagram, &scratch.memory);
+        let verdict = decide(table, datagram, &mut reading, scratch);
         let waits = verdict.action == Action::AwaitName;
         if waits {
             way_out.count(table, &verdict, datagram, scratch);
@@ -309,7 +309,7 @@ fn retry_waiting(table: &Table, scratch: &mut Scratch, way_out: &mut WayOut) -> 
             let look = Look {
                 table,
                 datagram,
-                message: &message,
+                message: &reading.message,
                 verdict: &verdict,
                 scratch,
                 way: Way::Waited,
@@ -325,7 +325,50 @@ fn retry_waiting(table: &Table, scratch: &mut Scratch, way_out: &mut WayOut) -> 
     count
 }
 
+/// A frame that has a datagram for a listener of ours.
+struct Arrival<'a> {
+    udp: Udp,
+    ends: frame::Ends,
+    datagram: Datagram<'a>,
+}
+
+impl<'a> Arrival<'a> {
+    /// `None` when the frame is of no use, which has been counted then.
+    #[inline(always)]
+    fn of_frame(bytes: &'a [u8], table: &Table, stats: &WorkerStats) -> Option<Self> {
+        let udp = match decode(bytes) {
+            Decoded::Udp(udp) => udp,
+            Decoded::NotOurs(_) => {
+                stats.add(Counter::FrameNotOurs, 1);
+                return None;
+            }
+            Decoded::Broken(_) => {
+                stats.add(Counter::FrameBroken, 1);
+                return None;
+            }
+        };
+        let ends = frame::ends(&udp);
+        let Some(listener) = find_listener(&table.listeners, ends.destination) else {
+            // Between the map of VIPs and the table of a reload.
+            stats.add(Counter::FrameNotOurs, 1);
+            return None;
+        };
+        let datagram = Datagram {
+            payload: &bytes[udp.payload_offset..][..udp.payload_len],
+            source: ends.source,
+            listener,
+        };
+        Some(Self {
+            udp,
+            ends,
+            datagram,
+        })
+    }
+}
+
 /// Handles one batch of an RX ring and returns the number of frames.
+///
+/// Three frames are under way at a time: one comes into the cache, one is read, and one is decided on and sent.
 fn drain_rx_ring(
     port: &mut Port,
     table: &Table,
@@ -337,19 +380,38 @@ fn drain_rx_ring(
         return 0;
     }
     let mut arrived = Arrived::default();
+    let mut readings = [const { Reading::EMPTY }; 2];
+    let mut read: Option<Arrival<'_>> = None;
     for position in 0..count {
         let bytes = port.receiver.frame(position);
-        // In copy mode, and without DDIO, another core or the device wrote them: they are in memory or in that core's cache.
+        // In copy mode, and without DDIO, another core or the device wrote it: it is in memory or in that core's cache.
         if position + 1 < count {
             prefetch_all(port.receiver.frame(position + 1));
         }
         arrived.frames += 1;
         arrived.bytes += bytes.len() as u64;
-        match decode(bytes) {
-            Decoded::Udp(udp) => handle_frame(bytes, &udp, table, scratch, way_out),
-            Decoded::NotOurs(_) => way_out.stats.add(Counter::FrameNotOurs, 1),
-            Decoded::Broken(_) => way_out.stats.add(Counter::FrameBroken, 1),
+        let next = Arrival::of_frame(bytes, table, &way_out.stats);
+        let [even, odd] = &mut readings;
+        let (mine, before) = match position % 2 {
+            0 => (even, odd),
+            _ => (odd, even),
+        };
+        if let Some(next) = &next {
+            mine.read(table, &next.datagram, &scratch.memory);
         }
+        if let Some(arrival) = read {
+            handle(&arrival, before, table, scratch, way_out);
+        }
+        read = next;
+    }
+    if let Some(arrival) = read {
+        handle(
+            &arrival,
+            &mut readings[(count - 1) % 2],
+            table,
+            scratch,
+            way_out,
+        );
     }
     if port.receiver.recycle() {
         way_out.stats.add(Counter::FillWakeup, 1);
@@ -359,35 +421,29 @@ fn drain_rx_ring(
     count
 }
 
-fn handle_frame(
-    bytes: &[u8],
-    udp: &Udp,
+/// Decides on a datagram that came by AF_XDP and was read, and sends what is to be sent.
+fn handle(
+    arrival: &Arrival<'_>,
+    reading: &mut Reading,
     table: &Table,
     scratch: &mut Scratch,
     way_out: &mut WayOut,
 ) {
-    let ends = frame::ends(udp);
-    let payload = &bytes[udp.payload_offset..][..udp.payload_len];
-    let Some(listener) = find_listener(&table.listeners, ends.destination) else {
-        // Between the map of VIPs and the table of a reload.
-        way_out.stats.add(Counter::FrameNotOurs, 1);
-        return;
-    };
-    let datagram = Datagram {
-        payload,
-        source: ends.source,
-        listener,
-    };
-    let mut message = SipMessage::EMPTY;
-    let verdict = forward_and_read(table, &datagram, scratch, &mut message);
-    way_out.count(table, &verdict, &datagram, scratch);
+    let Arrival {
+        udp,
+        ends,
+        datagram,
+    } = arrival;
+    let (ends, payload, listener) = (*ends, datagram.payload, datagram.listener);
+    let verdict = decide(table, datagram, reading, scratch);
+    way_out.count(table, &verdict, datagram, scratch);
     if way_out.tap.is_on() {
         // See below.
         let needs_checksum = matches!(verdict.action, Action::Reply { .. } | Action::AwaitName);
         let look = Look {
             table,
-            datagram: &datagram,
-            message: &message,
+            datagram,
+            message: &reading.message,
             verdict: &verdict,
             scratch,
             way: Way::AfXdp,
@@ -424,7 +480,7 @@ fn handle_frame(
             way_out.stats.add(Counter::BadUdpChecksum, 1);
             way_out.stats.outcome(Outcome::AwaitsName);
         }
-        Action::AwaitName => way_out.wait(&datagram, scratch.now_ns),
+        Action::AwaitName => way_out.wait(datagram, scratch.now_ns),
         Action::Drop | Action::Absorb => {}
     }
 }
@@ -452,13 +508,14 @@ fn drain_kernel_socket(
             source,
             listener: index,
         };
-        let mut message = SipMessage::EMPTY;
-        let verdict = forward_and_read(table, &datagram, scratch, &mut message);
+        let mut reading = Reading::EMPTY;
+        reading.read(table, &datagram, &scratch.memory);
+        let verdict = decide(table, &datagram, &mut reading, scratch);
         if way_out.tap.is_on() {
             let look = Look {
                 table,
                 datagram: &datagram,
-                message: &message,
+                message: &reading.message,
                 verdict: &verdict,
                 scratch,
                 way: Way::Kernel,

@@ -44,16 +44,16 @@ impl<'m> Remembered<'m> {
         memory: &'m mut Memory,
         now_ns: u64,
     ) -> Self {
-        let key = Key::Call {
-            call_id: request.call_id(),
-            from_tag: request.tag_of_from(),
-        };
         let lifetime = match request.method {
             Method::Invite => Lifetime::Ringing,
             _ => Lifetime::Transaction,
         };
-        let call = memory.hash(&key);
-        memory.pins.prefetch(call);
+        let call = request.ahead.call.unwrap_or_else(|| {
+            memory.hash(&Key::Call {
+                call_id: request.call_id(),
+                from_tag: request.tag_of_from(),
+            })
+        });
         Self {
             transaction: transaction.number(),
             call,

@@ -231,19 +231,33 @@ impl Edits {
     pub fn apply(&self, input: &[u8], output: &mut [u8]) -> Option<usize> {
         let mut taken = 0;
         let mut written = 0;
-        let mut put = |bytes: &[u8]| {
-            let end = written + bytes.len();
-            output.get_mut(written..end)?.copy_from_slice(bytes);
-            written = end;
-            Some(())
-        };
         for edit in self.as_slice() {
-            put(input.get(taken..edit.offset())?)?;
-            put(self.text(*edit))?;
+            let kept = input.get(taken..edit.offset())?;
+            written = put(kept, output, written)?;
+            written = self.put_text(*edit, output, written)?;
             taken = edit.end();
         }
-        put(input.get(taken..)?)?;
-        Some(written)
+        put(input.get(taken..)?, output, written)
+    }
+
+    /// Writes the text of an edit to `at`, and returns where it ends; `None` when there is no room.
+    ///
+    /// What is behind a short text may be overwritten: then it is copied by a few wide moves, without a look at its length.
+    #[inline(always)]
+    fn put_text(&self, edit: Edit, output: &mut [u8], at: usize) -> Option<usize> {
+        /// Most texts are no longer.
+        const SHORT: usize = 64;
+        let start = usize::from(edit.text_start);
+        let len = usize::from(edit.text_end) - start;
+        let from = self.arena.get(start..)?.first_chunk::<SHORT>();
+        let to = output.get_mut(at..)?.first_chunk_mut::<SHORT>();
+        match (from, to) {
+            (Some(from), Some(to)) if len <= SHORT => {
+                *to = *from;
+                Some(at + len)
+            }
+            _ => put(self.text(edit), output, at),
+        }
     }
 
     /// One's complement sum of the output minus that of the input, each counted from an even offset (RFC 1624).
@@ -278,6 +292,14 @@ impl Edits {
     fn text(&self, edit: Edit) -> &[u8] {
         &self.arena[usize::from(edit.text_start)..usize::from(edit.text_end)]
     }
+}
+
+/// Writes `bytes` to `at` and returns where they end; `None` when there is no room.
+#[inline(always)]
+fn put(bytes: &[u8], output: &mut [u8], at: usize) -> Option<usize> {
+    let end = at + bytes.len();
+    output.get_mut(at..end)?.copy_from_slice(bytes);
+    Some(end)
 }
 
 /// A one's complement sum of 64-bit words, bytes in little-endian order. Such a sum is one of 16-bit words as well, turned

@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 
 use super::{
-    Action, Datagram, Edits, Listener, ListenerIndex, Outcome, Scratch, Table, Verdict,
+    Action, Datagram, Edits, Listener, ListenerIndex, Outcome, Reading, Scratch, Table, Verdict,
     client_address::{Told, announce},
     distribute::Remembered,
     next_hop::{FarEnd, NextHop, UriChange},
     outbound::Target,
     own_contact::OwnContact,
     own_routes::{Lead, OwnRoutes, RouteError},
+    reading::Ahead,
     refusal::Refusal,
     registration, reply,
     rewrite::Rewrite,
@@ -44,6 +45,8 @@ pub(super) struct Request<'a> {
     pub uri: Span,
     /// The secret that it is written with: the one that its transaction began under.
     pub signer: Signer,
+    /// What was worked out when it was read.
+    pub ahead: Ahead,
 }
 
 /// What leads a request.
@@ -61,10 +64,31 @@ pub(super) fn decide(
     table: &Table,
     listener: &Listener,
     datagram: &Datagram<'_>,
-    message: &Message,
+    reading: &Reading,
     scratch: &mut Scratch,
 ) -> Option<Verdict> {
-    Some(Request::new(table, listener, datagram, message)?.decide(scratch))
+    let mut request = Request::new(table, listener, datagram, &reading.message)?;
+    request.ahead = reading.ahead;
+    Some(request.decide(scratch))
+}
+
+/// What a transaction is told by whose request has this message, Request-URI and top Via.
+pub(super) fn transaction_parts<'a>(
+    bytes: &'a [u8],
+    message: &Message,
+    uri: Span,
+    via: &Via,
+) -> TransactionParts<'a> {
+    let text = |span: Option<Span>| span.map_or(&[][..], |span| span.of(bytes));
+    TransactionParts {
+        branch: text(via.branch),
+        sent_by_host: via.host.of(bytes),
+        sent_by_port: via.effective_port(),
+        call_id: text(message.call_id.map(|field| field.value)),
+        cseq: message.cseq_number().unwrap_or(0),
+        from_tag: text(message.from_tag()),
+        request_uri: uri.of(bytes),
+    }
 }
 
 impl<'a> Request<'a> {
@@ -89,6 +113,7 @@ impl<'a> Request<'a> {
             method_name: name,
             uri,
             signer: Signer::Current,
+            ahead: Ahead::default(),
         })
     }
 
@@ -503,15 +528,6 @@ impl<'a> Request<'a> {
     }
 
     pub fn transaction(&self, via: &Via) -> TransactionParts<'_> {
-        let text = |span: Option<Span>| span.map_or(&[][..], |span| span.of(self.bytes));
-        TransactionParts {
-            branch: text(via.branch),
-            sent_by_host: via.host.of(self.bytes),
-            sent_by_port: via.effective_port(),
-            call_id: text(self.message.call_id.map(|field| field.value)),
-            cseq: self.message.cseq_number().unwrap_or(0),
-            from_tag: text(self.message.from_tag()),
-            request_uri: self.uri.of(self.bytes),
-        }
+        transaction_parts(self.bytes, self.message, self.uri, via)
     }
 }

@@ -51,12 +51,10 @@ impl Request<'_> {
                 self.signer = Signer::Previous;
                 before
             }
-            _ => {
-                let transaction = keys.transaction_id(&parts);
-                // Read when the way is known, a few hundred instructions from here.
-                memory.pins.prefetch(transaction.number());
-                transaction
-            }
+            _ => self
+                .ahead
+                .transaction
+                .unwrap_or_else(|| keys.transaction_id(&parts)),
         }
     }
 

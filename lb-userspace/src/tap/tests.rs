@@ -4,9 +4,7 @@ use std::{convert::Infallible, path::PathBuf};
 
 use super::*;
 use crate::{
-    forward::{
-        Action, Datagram, ListenerIndex, Outcome, Scratch, Table, Verdict, forward_and_read,
-    },
+    forward::{Action, Datagram, ListenerIndex, Outcome, Reading, Scratch, Table, Verdict, decide},
     sip::Message,
     stats::{Counter, StatsFile, StatsReader, WorkerInfo, WorkerStats},
     token::Keys,
@@ -83,15 +81,16 @@ outbound: {{ topology: {topology} }}
             source: source.parse().unwrap(),
             listener: ListenerIndex(0),
         };
-        let mut message = Message::EMPTY;
-        let verdict = forward_and_read(&self.table, &datagram, &mut self.scratch, &mut message);
+        let mut reading = Reading::EMPTY;
+        reading.read(&self.table, &datagram, &self.scratch.memory);
+        let verdict = decide(&self.table, &datagram, &mut reading, &mut self.scratch);
         let side = &mut self.sides[worker];
         side.begin();
         if side.is_on() {
             let look = Look {
                 table: &self.table,
                 datagram: &datagram,
-                message: &message,
+                message: &reading.message,
                 verdict: &verdict,
                 scratch: &self.scratch,
                 way: Way::AfXdp,
