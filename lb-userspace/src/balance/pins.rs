@@ -128,7 +128,7 @@ impl Lifetime {
 impl Pins {
     /// Takes all memory that it will ever need: 16 bytes a pin, for `pins` of them or up to twice as many.
     pub fn new(pins: usize) -> Self {
-        let sets = (pins.max(MIN_PINS) / WAYS).next_power_of_two();
+        let sets = pins.max(MIN_PINS).div_ceil(WAYS).next_power_of_two();
         let spare = match sets >= HUGE_PAGE_SETS {
             true => HUGE_PAGE_SETS,
             false => 0,
