@@ -12,7 +12,7 @@
 
 mod edge;
 
-use std::{hint::black_box, thread};
+use std::{hint::black_box, slice, thread};
 
 use lb_userspace::sip;
 
@@ -65,6 +65,13 @@ fn count(wanted: Option<&str>) {
                 let bytes = group.iter().map(|case| case.bytes.len()).sum::<usize>();
                 println!("{name} {} {bytes}", group.len());
             }
+        }
+    }
+    for (mut edge, case) in Edge::ruled() {
+        let name = format!("forward/{}", case.name);
+        if is_wanted(&name) {
+            measured_forward(&mut edge, slice::from_ref(&case));
+            println!("{name} 1 {}", case.bytes.len());
         }
     }
 }
