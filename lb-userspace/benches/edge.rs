@@ -147,11 +147,13 @@ impl Edge {
         Self::new(MENDING)
     }
 
-    /// Nodes with route rules before the one that takes everything, and the INVITE that goes by all of them: ten and a
-    /// hundred by the number that is called, and a hundred of all kinds.
-    pub fn ruled() -> [(Self, Case); 3] {
+    /// Nodes with route rules before the one that takes everything, and the INVITE that goes by all of them: one for another
+    /// method, ten and a hundred for numbers that are called, and a hundred of all kinds.
+    pub fn ruled() -> [(Self, Case); 4] {
+        let by_method: [fn(usize) -> String; 1] = [|_| "method: REGISTER".to_owned()];
         let by_user = [RULES[0]];
         let edges = [
+            ("invite-2-rules", 1, &by_method[..]),
             ("invite-10-rules", 10, &by_user[..]),
             ("invite-100-rules", 100, &by_user[..]),
             ("invite-100-mixed-rules", 100, &RULES[..]),
