@@ -8,5 +8,6 @@
 
 pub mod checksum;
 pub mod decode;
+pub mod prefetch;
 pub mod wire;
 pub mod xdp;

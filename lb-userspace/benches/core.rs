@@ -7,7 +7,7 @@
 
 mod edge;
 
-use std::{hint::black_box, time::Duration};
+use std::{hint::black_box, slice, time::Duration};
 
 use criterion::{
     BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
@@ -49,6 +49,15 @@ fn forward(criterion: &mut Criterion) {
     }
 }
 
+fn rules(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("forward");
+    for (mut edge, case) in Edge::ruled() {
+        per_message(&mut group, slice::from_ref(&case), |case| {
+            black_box(edge.handle(case));
+        });
+    }
+}
+
 fn calls(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("calls");
     for (name, mut edge) in [("forward", Edge::plain()), ("nat", Edge::mending())] {
@@ -72,6 +81,6 @@ criterion_group! {
     config = Criterion::default()
         .warm_up_time(Duration::from_secs(1))
         .measurement_time(Duration::from_secs(3));
-    targets = parse, forward, calls
+    targets = parse, forward, rules, calls
 }
 criterion_main!(benches);

@@ -40,6 +40,16 @@ pools:
       - { name: sw3, address: '10.0.0.13:5060' }
 ";
 
+/// Kinds of rules that do not match the INVITE, one after the other.
+const RULES: [fn(usize) -> String; 6] = [
+    |number| format!("request_uri_user: '9{number:05}'"),
+    |number| format!("source: [192.0.2.{number}, '10.{number}.0.0/16']"),
+    |number| format!("request_uri_domain: pbx{number}.example.com"),
+    |number| format!("from_domain: 192.0.2.{number}"),
+    |number| format!("method: SUBSCRIBE, to_domain: pbx{number}.example.com"),
+    |number| format!("user_agent: Yealink SIP-T{number}"),
+];
+
 const INVITE: &str = include_str!("messages/invite.sip");
 const INVITE_SHORT: &str = include_str!("messages/invite-short.sip");
 const INVITE_LONG: &str = include_str!("messages/invite-long.sip");
@@ -135,6 +145,32 @@ impl Edge {
     /// A node with all indicators of far-end NAT on, and with the fixes `rport`, `contact` and `sdp`.
     pub fn mending() -> Self {
         Self::new(MENDING)
+    }
+
+    /// Nodes with route rules before the one that takes everything, and the INVITE that goes by all of them: one for another
+    /// method, ten and a hundred for numbers that are called, and a hundred of all kinds.
+    pub fn ruled() -> [(Self, Case); 4] {
+        let by_method: [fn(usize) -> String; 1] = [|_| "method: REGISTER".to_owned()];
+        let by_user = [RULES[0]];
+        let edges = [
+            ("invite-2-rules", 1, &by_method[..]),
+            ("invite-10-rules", 10, &by_user[..]),
+            ("invite-100-rules", 100, &by_user[..]),
+            ("invite-100-mixed-rules", 100, &RULES[..]),
+        ];
+        edges.map(|(name, count, kinds)| {
+            let rules = kinds.iter().cycle().zip(0..count).map(|(kind, number)| {
+                let wants = kind(number);
+                format!("  - {{ {wants}, pool: switches }}\n")
+            });
+            let rules = rules.collect::<String>();
+            let mut edge = Self::new(&format!(
+                "routes:\n{rules}  - {{ pool: switches }}\n{PLAIN}"
+            ));
+            let case = Case::new(name, INVITE, CLIENT, Outcome::RequestToPool);
+            edge.send(&case);
+            (edge, case)
+        })
     }
 
     fn new(listeners: &str) -> Self {

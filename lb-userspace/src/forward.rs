@@ -24,6 +24,7 @@ mod response;
 mod rewrite;
 mod rotation;
 mod route_rule;
+mod rule_index;
 mod seen;
 mod stamp;
 mod stun;

@@ -24,7 +24,6 @@ pub mod names;
 pub mod nat;
 #[cfg(feature = "node")]
 pub mod node;
-mod prefetch;
 pub mod sip;
 #[cfg(feature = "node")]
 pub mod stats;

@@ -22,7 +22,10 @@ use std::{
 
 use arc_swap::{ArcSwap, Cache};
 use crossbeam_utils::CachePadded;
-use lb_common::decode::{Decoded, Udp, decode};
+use lb_common::{
+    decode::{Decoded, Udp, decode},
+    prefetch::prefetch_all,
+};
 
 use self::{
     sweep::Sweep,
@@ -37,7 +40,6 @@ use crate::{
     },
     kernel_socket::KernelSocket,
     names::Names,
-    prefetch::prefetch_all,
     stats::{Counter, Histogram, WorkerStats},
     sys::{
         memory::use_huge_pages,

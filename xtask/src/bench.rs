@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: how long one core takes for a message, and how many instructions.
 
 mod criterion;
+mod guard;
 mod instructions;
 mod machine;
 mod table;
@@ -23,6 +24,7 @@ messages and megabytes a second on one core, and instructions (callgrind), which
 machine does.
 
 Usage: cargo xtask bench [FILTER] [--counts] [--peers] [--runs N] [--save NAME]
+       cargo xtask bench --compare|--record    holds instructions against the recorded ones, or records them
        cargo xtask bench wire [ARGUMENTS]      what a core forwards in a lab; see `cargo xtask bench wire --help`
 
   FILTER       only benches whose name has this in it: forward, parse/invite, ok-
@@ -30,6 +32,9 @@ Usage: cargo xtask bench [FILTER] [--counts] [--peers] [--runs N] [--save NAME]
   --peers      the same messages through other SIP parsers written in Rust, too (downloads and compiles them)
   --runs N     measure the time N times and take the least of the medians, for machines that are never quiet
   --save NAME  also write the table to lb-userspace/benches/record/NAME.md, with machine, compiler and commit
+  --compare    count instructions, and fail when a bench takes more than lb-userspace/benches/record/instructions.txt
+               says, or less (part of `cargo xtask test`)
+  --record     count instructions and write that file: what is meant to be slower, or has become faster
 
 Compiled with the release profile, as siplb itself is.
 ";
@@ -45,17 +50,32 @@ struct Options {
     peers: bool,
     runs: u32,
     save: Option<String>,
+    guard: Option<Guard>,
 }
 
-impl Options {
-    fn parse(arguments: &[String]) -> Result<Options> {
-        let mut options = Options {
+/// What the instructions of all benches are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Guard {
+    Compare,
+    Record,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
             filter: None,
             counts: false,
             peers: false,
             runs: 1,
             save: None,
-        };
+            guard: None,
+        }
+    }
+}
+
+impl Options {
+    fn parse(arguments: &[String]) -> Result<Options> {
+        let mut options = Options::default();
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
             let mut value = |what: &str| match arguments.next() {
@@ -65,6 +85,8 @@ impl Options {
             match argument.as_str() {
                 "--counts" => options.counts = true,
                 "--peers" => options.peers = true,
+                "--compare" => options.guard = Some(Guard::Compare),
+                "--record" => options.guard = Some(Guard::Record),
                 "--runs" => match value("a number")?.parse() {
                     Ok(runs @ 1..) => options.runs = runs,
                     _ => bail!(cmd::Usage(format!(
@@ -87,6 +109,17 @@ impl Options {
                 }
                 other => return Err(cmd::unknown_argument(other, HELP)),
             }
+        }
+        // The record is of all benches of ours, counted once.
+        let alone = Options {
+            counts: options.counts,
+            guard: options.guard,
+            ..Options::default()
+        };
+        if options.guard.is_some() && options != alone {
+            bail!(cmd::Usage(format!(
+                "--compare and --record take no filter and no other option\n\n{HELP}"
+            )));
         }
         Ok(options)
     }
@@ -114,23 +147,38 @@ pub fn main(arguments: &[String]) -> Result<()> {
     }
     let options = Options::parse(arguments)?;
     let compiler = setup::ensure(Parts::BENCH)?;
-    build::xdp_program(&compiler)?;
+    if options.peers {
+        // They are compiled with all of lb-userspace.
+        build::xdp_program(&compiler)?;
+    }
+    match options.guard {
+        Some(Guard::Compare) => compare(),
+        Some(Guard::Record) => guard::record(&count(&[Crate::OURS], None)?),
+        None => measure(&options),
+    }
+}
 
+/// Counts the instructions of all benches and holds them against the record.
+///
+/// # Errors
+///
+/// When they are not as recorded; which ones has been printed then.
+pub fn compare() -> Result<()> {
+    guard::compare(&count(&[Crate::OURS], None)?)
+}
+
+/// Measures what was asked for and prints the table.
+fn measure(options: &Options) -> Result<()> {
     let mut crates = vec![Crate::OURS];
     crates.extend(options.peers.then_some(Crate::PEERS));
-    cmd::step("benches");
-    for bench in &crates {
-        cmd::run(bench.cargo("bench").arg("--no-run"))?;
-    }
-
     // Counted first: the rows come in the order of the count programs.
-    let mut table = Table::default();
-    for bench in &crates {
-        cmd::step(&format!("instructions: {}", bench.title));
-        instructions::run(bench, options.filter.as_deref(), &mut table)?;
-    }
+    let mut table = count(&crates, options.filter.as_deref())?;
     let mut noise = None;
     if !options.counts {
+        cmd::step("benches: time");
+        for bench in &crates {
+            cmd::run(bench.cargo(bench.time).arg("--no-run"))?;
+        }
         warn_if_busy()?;
         let load = Load::start()?;
         for bench in &crates {
@@ -148,7 +196,7 @@ pub fn main(arguments: &[String]) -> Result<()> {
     if table.is_empty() {
         bail!(
             "no bench has {:?} in its name",
-            options.filter.unwrap_or_default()
+            options.filter.as_deref().unwrap_or_default()
         );
     }
     let text = table.text();
@@ -160,10 +208,25 @@ pub fn main(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// Compiles the count programs and has callgrind count.
+fn count(crates: &[Crate], filter: Option<&str>) -> Result<Table> {
+    cmd::step("benches: instructions");
+    for bench in crates {
+        cmd::run(bench.cargo(bench.count).arg("--no-run"))?;
+    }
+    let mut table = Table::default();
+    for bench in crates {
+        cmd::step(&format!("instructions: {}", bench.title));
+        instructions::run(bench, filter, &mut table)?;
+    }
+    Ok(table)
+}
+
 /// A crate with two bench programs: one for criterion, one for callgrind.
 pub struct Crate {
     title: &'static str,
     manifest: &'static str,
+    features: &'static [&'static str],
     time: &'static str,
     count: &'static str,
 }
@@ -172,6 +235,8 @@ impl Crate {
     const OURS: Crate = Crate {
         title: "siplb",
         manifest: "lb-userspace/Cargo.toml",
+        // What touches the kernel is not measured, and takes minutes to compile.
+        features: &["--no-default-features"],
         time: "core",
         count: "count",
     };
@@ -179,23 +244,18 @@ impl Crate {
     const PEERS: Crate = Crate {
         title: "other parsers",
         manifest: "lb-userspace/benches/peers/Cargo.toml",
+        features: &[],
         time: "peers",
         count: "peers_count",
     };
 
-    /// `cargo` for both programs. They share the target folder: what both crates need is compiled once.
-    fn cargo(&self, subcommand: &str) -> Command {
-        let mut command = self.cargo_for(subcommand, self.time);
-        command.args(["--bench", self.count]);
-        command
-    }
-
-    /// `cargo` for one program.
-    fn cargo_for(&self, subcommand: &str, program: &str) -> Command {
+    /// `cargo bench` for one program. Both share the target folder: what they need alike is compiled once.
+    fn cargo(&self, program: &str) -> Command {
         let mut command = cmd::cargo();
         command
-            .args([subcommand, "--locked", "--manifest-path", self.manifest])
-            .args(["--target-dir", "target", "--bench", program]);
+            .args(["bench", "--locked", "--manifest-path", self.manifest])
+            .args(["--target-dir", "target", "--bench", program])
+            .args(self.features);
         command
     }
 }
@@ -254,6 +314,14 @@ mod tests {
     }
 
     #[test]
+    fn the_guard_is_alone() {
+        let guard = |words| parse(words).expect("valid").guard;
+        assert_eq!(guard("--counts --record"), Some(Guard::Record));
+        assert_eq!(guard("--compare"), Some(Guard::Compare));
+        assert_eq!(guard("--counts"), None);
+    }
+
+    #[test]
     fn wrong_arguments() {
         for words in [
             "a b",
@@ -263,6 +331,9 @@ mod tests {
             "--save",
             "--save ../x",
             "--other",
+            "--record forward",
+            "--compare --save x",
+            "--compare --runs 2",
         ] {
             assert!(parse(words).is_err(), "{words}");
         }

@@ -5,21 +5,23 @@ use std::{fs, process::Command, time::Instant};
 use anyhow::{Result, bail};
 
 use crate::{
-    build, check, cmd, fuzz,
+    bench, build, check, cmd, fuzz,
     setup::{self, Parts},
 };
 
 const HELP: &str = "\
 Sets up, builds, checks, and runs all tests: unit and property tests, the simulation of a fleet, the XDP program in
-the kernel, labs with real SIPp in network namespaces, and each fuzz target with 200,000 inputs.
+the kernel, labs with real SIPp in network namespaces, each fuzz target with 200,000 inputs, and the instructions for
+each kind of message against the recorded ones.
 
-Usage: cargo xtask test [--no-check] [--no-labs] [--no-fuzz] [-- ARGUMENTS OF THE TESTS]
+Usage: cargo xtask test [--no-check] [--no-counts] [--no-labs] [--no-fuzz] [-- ARGUMENTS OF THE TESTS]
 
   --no-check   leave out format, lints, documentation and house rules
+  --no-counts  leave out the instructions for each kind of message; `cargo xtask bench --compare` counts them alone
   --no-labs    leave out what needs root: the XDP program in the kernel, and the labs
   --no-fuzz    leave out the fuzz targets; `cargo xtask fuzz` runs them longer
   -- ...       for the test programs, as in `cargo test -- ...`: a part of a test's name, --nocapture; implies
-               --no-check and --no-fuzz
+               --no-check, --no-counts and --no-fuzz
 
 Tests that need root run through sudo when you are not root. Without sudo they are left out, loudly; with CI=true
 that is a failure.
@@ -32,6 +34,7 @@ const SIMULATION: &str = "simulation";
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Options {
     no_check: bool,
+    no_counts: bool,
     no_labs: bool,
     no_fuzz: bool,
     harness: Vec<String>,
@@ -44,11 +47,13 @@ impl Options {
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--no-check" => options.no_check = true,
+                "--no-counts" => options.no_counts = true,
                 "--no-labs" => options.no_labs = true,
                 "--no-fuzz" => options.no_fuzz = true,
                 "--" => {
                     options.harness = arguments.by_ref().cloned().collect();
                     options.no_check |= !options.harness.is_empty();
+                    options.no_counts |= !options.harness.is_empty();
                     options.no_fuzz |= !options.harness.is_empty();
                 }
                 other => return Err(cmd::unknown_argument(other, HELP)),
@@ -74,9 +79,9 @@ pub fn main(arguments: &[String]) -> Result<()> {
     let started = Instant::now();
     let compiler = setup::ensure(Parts {
         check: !options.no_check,
+        bench: !options.no_counts,
         labs: !options.no_labs,
         fuzz: !options.no_check || !options.no_fuzz,
-        ..Parts::BUILD
     })?;
     build::xdp_program(&compiler)?;
     if !options.no_check {
@@ -90,6 +95,10 @@ pub fn main(arguments: &[String]) -> Result<()> {
         cmd::run(cmd::cargo().args(["test", "--workspace", "--doc"]))?;
     }
 
+    // Before the labs: what has become slow is known in minutes.
+    if !options.no_counts {
+        bench::compare()?;
+    }
     if !options.no_fuzz {
         fuzz::run(&fuzz::Options::of_test())?;
     }
@@ -179,7 +188,7 @@ mod tests {
     fn arguments_of_the_tests_leave_the_checks_out() {
         let options = parse(&["--no-labs", "--", "forward", "--nocapture"]).expect("valid");
         assert_eq!(options.harness, ["forward", "--nocapture"]);
-        assert!(options.no_check && options.no_labs && options.no_fuzz);
+        assert!(options.no_check && options.no_counts && options.no_labs && options.no_fuzz);
         assert_eq!(parse(&[]).expect("valid"), Options::default());
         assert!(parse(&["forward"]).is_err());
     }

@@ -6,10 +6,10 @@
 
 use std::{hash::Hasher, net::SocketAddr};
 
+use lb_common::prefetch::prefetch;
 use siphasher::sip::SipHasher13;
 
 use super::Key;
-use crate::prefetch::prefetch;
 
 /// Slots in a table. With 1,024 backends of equal weight each still has 64 of them.
 pub const SLOTS: usize = 1 << 16;

@@ -6,8 +6,9 @@
 
 use std::ops::Range;
 
+use lb_common::prefetch::prefetch;
+
 use super::BackendIndex;
-use crate::prefetch::prefetch;
 
 /// Pins that share a cache line: a key has these places and no others.
 const WAYS: usize = 4;

@@ -1,16 +1,16 @@
 //! Which backend a request without flow token goes to: rule, pool, strategy, what is remembered, and the limits on calls.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{cell::LazyCell, net::SocketAddr, sync::Arc};
 
 use super::{
     Memory, RouteRule, memory::source_bytes, next_hop::NextHop, refusal::Refusal, request::Request,
-    route_rule::Texts,
+    route_rule::TextKind,
 };
 use crate::{
     balance::{Backend, BackendIndex, Key, Lifetime, Of, Pinned, Pool, Strategy},
     config::OnBreach,
     limit::Limit,
-    sip::{Method, Span, Uri, fields_named, is_token, parse_ip, skip_lws, skip_quoted, skip_while},
+    sip::{Method, Span, Uri, fields_named, is_token, skip_lws, skip_quoted, skip_while},
     token::TransactionId,
 };
 
@@ -323,31 +323,20 @@ impl<'a> Request<'a> {
     /// The first route rule that matches, and its place in [`super::Table::routes`].
     pub fn rule(&self) -> Option<(usize, &'a RouteRule)> {
         let method = self.method_name.of(self.bytes);
-        let has_texts = |texts: &Texts| self.has_texts(texts);
-        self.table
-            .rule(self.listener_index, method, self.source.ip(), has_texts)
-    }
-
-    fn has_texts(&self, texts: &Texts) -> bool {
-        let host_is = |wanted: &Option<Vec<u8>>, uri: Option<Span>| {
-            let Some(wanted) = wanted else { return true };
-            let uri = uri.and_then(|uri| Uri::parse(self.bytes, uri));
-            uri.is_some_and(|uri| is_same_host(uri.host.of(self.bytes), wanted))
+        let request_uri = LazyCell::new(|| Uri::parse(self.bytes, self.uri));
+        let host = |uri: Option<Span>| Some(Uri::parse(self.bytes, uri?)?.host);
+        let text = |kind| {
+            let text = match kind {
+                TextKind::RequestUriUser => request_uri.and_then(|uri| uri.user),
+                TextKind::RequestUriDomain => request_uri.map(|uri| uri.host),
+                TextKind::FromDomain => host(self.message.from_uri()),
+                TextKind::ToDomain => host(self.message.to_uri()),
+                TextKind::UserAgent => self.header(b"User-Agent"),
+            };
+            text.map(|text| text.of(self.bytes))
         };
-        let user_begins = texts.request_uri_user.as_ref().is_none_or(|wanted| {
-            let uri = Uri::parse(self.bytes, self.uri);
-            let user = uri.and_then(|uri| uri.user);
-            user.is_some_and(|user| user.of(self.bytes).starts_with(wanted))
-        });
-        let agent_begins = texts.user_agent.as_ref().is_none_or(|wanted| {
-            let agent = self.header(b"User-Agent");
-            agent.is_some_and(|agent| agent.of(self.bytes).starts_with(wanted))
-        });
-        user_begins
-            && agent_begins
-            && host_is(&texts.request_uri_domain, Some(self.uri))
-            && host_is(&texts.from_domain, self.message.from_uri())
-            && host_is(&texts.to_domain, self.message.to_uri())
+        self.table
+            .rule(self.listener_index, method, self.source.ip(), text)
     }
 
     /// What a strategy picks a backend by; `None` where it goes by turns or by the list.
@@ -410,12 +399,6 @@ impl<'a> Request<'a> {
         let mut fields = fields_named(self.bytes, self.message.headers, &names);
         fields.next().map(|field| field.value)
     }
-}
-
-/// Addresses are compared as numbers, names without case.
-fn is_same_host(host: &[u8], wanted: &[u8]) -> bool {
-    host.eq_ignore_ascii_case(wanted)
-        || parse_ip(host).is_some_and(|address| parse_ip(wanted) == Some(address))
 }
 
 /// The value of `username` in credentials (RFC 3261 §20.7, RFC 7616 §3.4), without its quotes.

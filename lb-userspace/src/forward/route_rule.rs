@@ -1,6 +1,6 @@
 //! Rules that send requests without a flow token to pools.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -43,6 +43,41 @@ pub struct Texts {
     pub user_agent: Option<Vec<u8>>,
 }
 
+/// A text of a request that rules look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TextKind {
+    RequestUriUser,
+    RequestUriDomain,
+    FromDomain,
+    ToDomain,
+    UserAgent,
+}
+
+impl TextKind {
+    /// The cheapest to read first.
+    pub const ALL: [Self; 5] = [
+        Self::RequestUriUser,
+        Self::RequestUriDomain,
+        Self::FromDomain,
+        Self::ToDomain,
+        Self::UserAgent,
+    ];
+}
+
+impl Texts {
+    /// What the rule wants this text to be, or to begin with.
+    pub(super) fn wanted(&self, kind: TextKind) -> Option<&[u8]> {
+        let wanted = match kind {
+            TextKind::RequestUriUser => &self.request_uri_user,
+            TextKind::RequestUriDomain => &self.request_uri_domain,
+            TextKind::FromDomain => &self.from_domain,
+            TextKind::ToDomain => &self.to_domain,
+            TextKind::UserAgent => &self.user_agent,
+        };
+        wanted.as_deref()
+    }
+}
+
 impl RouteRule {
     /// The rule that sends everything to a pool.
     pub fn everything_to(pool: usize) -> Self {
@@ -56,13 +91,5 @@ impl RouteRule {
             nat: None,
             limit: None,
         }
-    }
-
-    /// True for a message with this method that arrived at this listener from this address, as far as that tells.
-    pub(super) fn matches(&self, listener: ListenerIndex, method: &[u8], source: IpAddr) -> bool {
-        self.listener.is_none_or(|only| only == listener)
-            && self.method.as_deref().is_none_or(|only| only == method)
-            && (self.source.is_empty()
-                || self.source.iter().any(|network| network.contains(&source)))
     }
 }

@@ -11,7 +11,7 @@ use siphasher::sip::SipHasher13;
 
 use super::{
     Listener, ListenerIndex, RouteRule, Texts, address_filter::AddressFilter,
-    client_address::ClientAddresses,
+    client_address::ClientAddresses, route_rule::TextKind, rule_index::RuleIndex,
 };
 use crate::{
     balance::{Backend, BackendIndex, LookupTable, Pool, Roster, State},
@@ -51,7 +51,7 @@ pub struct Table {
     pub listeners: Vec<Listener>,
     /// In the order of the configuration.
     pub pools: Vec<Pool>,
-    /// In the order of the configuration.
+    /// In the order of the configuration. What finds them was made from them, so they are not changed.
     pub routes: Vec<RouteRule>,
     /// Which addresses are private.
     pub private: PrivateNetworks,
@@ -60,6 +60,8 @@ pub struct Table {
     pub(super) breach: Breach,
     /// What backends are told of where a datagram came from.
     pub(super) client_addresses: ClientAddresses,
+    /// Finds the first of `routes` that matches.
+    rule_index: RuleIndex,
     /// True when a rule has a NAT policy of its own.
     rules_have_nat: bool,
     /// Addresses of all listeners, sorted.
@@ -213,6 +215,7 @@ impl Table {
             listeners,
             pools,
             private: PrivateNetworks::default(),
+            rule_index: RuleIndex::new(&routes),
             rules_have_nat: routes.iter().any(|rule| rule.nat.is_some()),
             routes,
             listener_filter: AddressFilter::new(
@@ -266,24 +269,19 @@ impl Table {
         hasher.finish()
     }
 
-    /// The first rule for requests with this method that come from this address to this listener, and its place. `has_texts`
-    /// says whether the request has what else a rule wants. A CANCEL and the ACK to a non-2xx response must go where their
-    /// INVITE went (RFC 3261 §9.1, §17.1.1.3), so rules see them as the INVITE that they belong to.
-    pub(super) fn rule(
+    /// The first rule for requests with this method that come from this address to this listener, and its place. `text` says
+    /// what the request has of what rules look at.
+    #[inline]
+    pub(super) fn rule<'a>(
         &self,
         listener: ListenerIndex,
         method: &[u8],
         source: IpAddr,
-        has_texts: impl Fn(&Texts) -> bool,
+        text: impl FnMut(TextKind) -> Option<&'a [u8]>,
     ) -> Option<(usize, &RouteRule)> {
-        let method = match method {
-            b"ACK" | b"CANCEL" => b"INVITE",
-            method => method,
-        };
-        let mut rules = self.routes.iter().enumerate();
-        rules.find(|(_, rule)| {
-            rule.matches(listener, method, source) && rule.texts.as_deref().is_none_or(&has_texts)
-        })
+        let method = method_of_rules(method);
+        let place = self.rule_index.first(listener, method, source, text)?;
+        Some((place, &self.routes[place]))
     }
 
     /// The rule that says what to do about a NAT when a client sends a message with this method (of its CSeq, for a response).
@@ -294,8 +292,12 @@ impl Table {
         method: &[u8],
         source: IpAddr,
     ) -> Option<(usize, &RouteRule)> {
-        self.rule(listener, method, source, |_| false)
-            .filter(|(_, rule)| rule.nat.is_some())
+        let method = method_of_rules(method);
+        let place = self
+            .rule_index
+            .first_without_texts(listener, method, source)?;
+        let rule = &self.routes[place];
+        rule.nat.is_some().then_some((place, rule))
     }
 
     /// What to do about a NAT when a client sends a message with this method (of its CSeq, for a response).
@@ -409,6 +411,15 @@ impl Table {
         let home = self.by_index.get(usize::from(backend.0)).copied().flatten();
         let registration = home.and_then(|home| self.registrations.get(home.pool));
         registration.copied().unwrap_or(Registration::Off)
+    }
+}
+
+/// A CANCEL and the ACK to a non-2xx response must go where their INVITE went (RFC 3261 §9.1, §17.1.1.3), so rules see them
+/// as the INVITE that they belong to.
+fn method_of_rules(method: &[u8]) -> &[u8] {
+    match method {
+        b"ACK" | b"CANCEL" => b"INVITE",
+        method => method,
     }
 }
 

@@ -15,6 +15,7 @@ mod replies;
 mod requests;
 mod responses;
 mod rotation;
+mod rules;
 mod topology;
 mod trace;
 mod validate;

@@ -5,7 +5,6 @@ use std::{convert::Infallible, path::PathBuf};
 use super::*;
 use crate::{
     forward::{Action, Datagram, ListenerIndex, Outcome, Reading, Scratch, Table, Verdict, decide},
-    sip::Message,
     stats::{Counter, StatsFile, StatsReader, WorkerInfo, WorkerStats},
     token::Keys,
 };

@@ -13,7 +13,7 @@ use crate::cmd;
 /// Runs the time program of a crate and puts its medians into the table.
 pub fn run(bench: &Crate, filter: Option<&str>, table: &mut Table) -> Result<()> {
     let folder = scratch("criterion")?;
-    let mut command = bench.cargo_for("bench", bench.time);
+    let mut command = bench.cargo(bench.time);
     command.env("CRITERION_HOME", &folder);
     command.args(["--", "--noplot"]).args(filter);
     cmd::run(&mut command)?;

@@ -23,7 +23,7 @@ pub fn run(bench: &Crate, filter: Option<&str>, table: &mut Table) -> Result<()>
     let folder = scratch(&format!("callgrind/{}", bench.count))?;
     let mut runner = CALLGRIND.map(|word| format!("'{word}'")).to_vec();
     runner.push(format!("'--callgrind-out-file={}/part'", folder.display()));
-    let mut command = bench.cargo_for("bench", bench.count);
+    let mut command = bench.cargo(bench.count);
     command
         .args([
             "--config",

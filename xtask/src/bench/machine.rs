@@ -111,6 +111,16 @@ pub fn save(name: &str, command: &str, others: Option<f64>, table: &str) -> Resu
     Ok(path)
 }
 
+/// What the instructions of a bench depend on besides its source.
+pub fn conditions() -> String {
+    [
+        answer("rustc", &["--version"]),
+        std::env::consts::ARCH.to_owned(),
+        answer("getconf", &["GNU_LIBC_VERSION"]),
+    ]
+    .join(", ")
+}
+
 fn commit() -> String {
     let commit = answer("git", &["rev-parse", "--short", "HEAD"]);
     match cmd::ask(cmd::foreign("git").args(["status", "--porcelain", "--untracked-files=no"])) {

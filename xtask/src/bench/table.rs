@@ -36,6 +36,15 @@ impl Table {
         self.rows.is_empty()
     }
 
+    /// The instructions for one message, by bench.
+    pub fn counts(&self) -> BTreeMap<String, u64> {
+        let counted = self.rows.iter().filter_map(|(name, row)| {
+            let count = row.instructions? / row.messages.max(1);
+            Some((name.clone(), count))
+        });
+        counted.collect()
+    }
+
     fn row(&mut self, name: &str, messages: u64, bytes: u64) -> &mut Row {
         let at = match self.rows.iter().position(|(other, _)| other == name) {
             Some(at) => at,

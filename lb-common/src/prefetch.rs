@@ -2,27 +2,26 @@
 
 #![allow(unsafe_code)]
 
-/// Bytes of a cache line.
-#[cfg(feature = "node")]
+/// Bytes of a cache line on the machines that we know.
 const LINE: usize = 64;
 
-/// Asks for the cache line that `place` begins in. Only a hint: nothing waits for it, and it never fails.
+/// Asks for the cache line that `place` begins in. Only a hint: nothing waits for it, it never fails, and on processors other than
+/// x86-64 it is left out, since the standard library has no stable one for them.
 #[inline(always)]
-pub(crate) fn prefetch<T: ?Sized>(place: &T) {
-    let place = std::ptr::from_ref(place).cast::<i8>();
+pub fn prefetch<T: ?Sized>(place: &T) {
+    let place = core::ptr::from_ref(place).cast::<i8>();
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the instruction has no effect that a program could see, whatever the address.
     unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(place);
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(place);
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = place;
 }
 
 /// Asks for all cache lines of `bytes`.
-#[cfg(feature = "node")]
 #[inline(always)]
-pub(crate) fn prefetch_all(bytes: &[u8]) {
+pub fn prefetch_all(bytes: &[u8]) {
     for line in bytes.chunks(LINE) {
         prefetch(line);
     }
