@@ -25,6 +25,8 @@ use siplb_lab::{
 /// Frames that wait in the ring, and how many are sent into it.
 const RING: u32 = 8192;
 const BURST: usize = 8000;
+/// How often it is tried.
+const MOST_BURSTS: u32 = 20;
 /// Calls that take turns in it.
 const CALLS: usize = 200;
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -165,14 +167,14 @@ impl Trunk {
         handed
     }
 
-    /// Fails unless the server has got nearly all of a burst, and of each call in order.
-    fn assert_order(&self) {
+    /// Fails unless the server has got nearly so many, and of each call in order.
+    fn assert_order(&self, sent: usize) {
         let calls = self.received();
         for (call, numbers) in &calls {
             assert!(numbers.is_sorted(), "{call}: {numbers:?}");
         }
         let count = calls.values().map(Vec::len).sum::<usize>();
-        assert!(count >= BURST - BURST / LOSSES as usize, "{count}");
+        assert!(count >= sent - sent / LOSSES as usize, "{count}");
     }
 }
 
@@ -194,14 +196,19 @@ fn the_other_worker_takes_a_part_and_order_is_kept() {
     lines.read_line(&mut answer).expect("an answer");
     assert!(answer.contains("\"ok\":true"), "{answer}");
 
-    let mut before = 0;
-    for burst in 0..3 {
+    // A machine that has other things to do may not let the other worker be idle in time.
+    let (mut before, mut parts) = (0, 0);
+    for _ in 0..MOST_BURSTS {
         trunk.burst();
         let handed = trunk.handed_over();
-        trunk.assert_order();
-        assert!(handed > before, "burst {burst}: {handed}");
+        trunk.assert_order(BURST);
+        parts += u32::from(handed > before);
         before = handed;
+        if parts == 3 {
+            break;
+        }
     }
+    assert_eq!(parts, 3, "bursts of which it took a part");
     let seen = |name| trunk.of_worker(0, name) + trunk.of_worker(1, name);
     let traced = seen("trace_copied") + seen("trace_dropped") + seen("trace_limited");
     assert_eq!(traced, seen("rx_af_xdp") - 1);
@@ -274,8 +281,14 @@ fn a_node_that_ends_meanwhile_handles_all_first() {
     let _alone = alone();
     let mut trunk = Trunk::new("auto");
     trunk.burst();
+    let mut bursts = 1;
     // Reading the counters takes less than emptying the ring.
     until("calls to be handed over", TIMEOUT, || {
+        let is_over = trunk.of_worker(0, "rx_af_xdp") >= (trunk.sent - BURST / 2) as u64;
+        if is_over && bursts < MOST_BURSTS {
+            trunk.burst();
+            bursts += 1;
+        }
         (trunk.of_worker(0, "handed_over") > 0).then_some(())
     })
     .expect("handed over");
@@ -288,7 +301,7 @@ fn a_node_that_ends_meanwhile_handles_all_first() {
     let totals = Totals::of(&trunk.siplb.statistics().expect("statistics"));
     assert_eq!(totals.sent(), totals.received(), "{totals:#?}");
     assert_eq!(totals.counter("handover_full"), 0, "{totals:#?}");
-    trunk.assert_order();
+    trunk.assert_order(trunk.sent - 1);
 }
 
 #[test]
