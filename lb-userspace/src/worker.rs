@@ -1,8 +1,9 @@
 //! One core, one queue, one loop.
 //!
 //! A turn takes a batch of frames from each AF_XDP socket, what other workers hand over ([`crate::sharing`]), and a batch of
-//! datagrams from each kernel socket, puts every one through [`forward_and_read`], and sends what it says. Without work it sleeps in `poll`. Tables are looked at anew between
-//! batches; nothing in a turn allocates, locks or logs, and time is read once.
+//! datagrams from each kernel socket, puts every one through [`forward_and_read`], and sends what it says. Without work it
+//! sleeps in `poll`. Tables are looked at anew between batches; nothing in a turn allocates, locks or logs, and time is
+//! read once.
 
 mod waiting;
 mod way_out;
