@@ -19,5 +19,5 @@ pub mod program;
 mod socket;
 mod umem;
 
-pub use socket::{Bound, Flushed, Receiver, Sender, SocketOptions, bind};
+pub use socket::{BATCH, Bound, Flushed, Receiver, Sender, SocketOptions, bind};
 pub use umem::{TxChunk, TxPool, Umem, chunk_size_for_mtu};

@@ -115,6 +115,8 @@ pub struct Datapath {
     /// `pins`: transactions and calls in set-up that each worker remembers the backend of, 16 bytes each; default 262,144. Two for
     /// each call of the last minutes.
     pub pins: u32,
+    /// `share_load`, default `auto`: whether a worker that is full hands frames to idle ones.
+    pub share_load: ShareLoad,
     /// `pin_path`: directory in a BPF file system for the XDP program's link and maps; default
     /// `/sys/fs/bpf/siplb/NODE`, with `_` for each `.` of the name.
     pub pin_path: PathBuf,
@@ -147,6 +149,26 @@ pub enum Mode {
     AfXdp,
     /// `socket`: the kernel's sockets alone.
     Socket,
+}
+
+/// `datapath.share_load`: whether a worker that is full hands frames to idle ones, call by call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ShareLoad {
+    /// `auto`: while it is full, and others are idle.
+    #[default]
+    Auto,
+    /// `off`: each worker handles what comes to its own queue.
+    Off,
+}
+
+impl ShareLoad {
+    /// The name in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Off => "off",
+        }
+    }
 }
 
 /// How the XDP program is to be attached.

@@ -2,7 +2,7 @@
 //!
 //! Bytes come in through [`afxdp`] or [`kernel_socket`], a [`worker`] hands each datagram to [`forward`], which decides
 //! without I/O, and sends what it says. [`control`] keeps next hops and the control socket beside them, [`config`] says
-//! what to do and [`stats`] what was done.
+//! what to do and [`stats`] what was done. A worker that is full hands frames to others by [`sharing`].
 
 #![deny(unsafe_code)]
 
@@ -24,6 +24,8 @@ pub mod names;
 pub mod nat;
 #[cfg(feature = "node")]
 pub mod node;
+#[cfg(feature = "node")]
+pub mod sharing;
 pub mod sip;
 #[cfg(feature = "node")]
 pub mod stats;

@@ -26,7 +26,7 @@ use signal_hook::{
 
 use self::datapath::{DataPath, Plan};
 use crate::{
-    config::Config,
+    config::{Config, ShareLoad},
     control::{
         self, Request,
         announce::Announcer,
@@ -40,6 +40,7 @@ use crate::{
         resolver::Resolver,
         status::{Frames, KeyStatus, SocketStatus, Status, WorkerStatus},
     },
+    sharing::Exchange,
     stats::{StatsFile, StatsReader, WorkerInfo, sources::Sources},
     sys::thread::{allowed_cpus, harden_process, keep_to_cpus, monotonic_ns, pin_to_cpu},
     tap::Taps,
@@ -219,6 +220,7 @@ impl Node {
             taps: Arc::new(Taps::new(infos.len())),
             hep: None,
         };
+        let exchange = node.exchange()?;
         for (index, part) in parts.into_iter().enumerate() {
             let shared = Arc::new(Shared::default());
             let cpu = infos[index].cpu;
@@ -240,6 +242,7 @@ impl Node {
                     asker: resolver.asker(),
                 },
                 tap: node.taps.side(index),
+                sharing: exchange.as_ref().map(|exchange| exchange.side(index)),
             };
             let thread = thread::Builder::new()
                 .name(format!("worker-{index}"))
@@ -293,6 +296,19 @@ impl Node {
         }
         node.log_ready();
         Ok(node)
+    }
+
+    /// Where workers share frames: nowhere when there is one, when they have none, or when it is switched off.
+    fn exchange(&self) -> Result<Option<Arc<Exchange>>> {
+        let datapath = &self.config.datapath;
+        let workers = self.data_path.worker_infos().len();
+        if workers < 2
+            || datapath.share_load == ShareLoad::Off
+            || self.data_path.reason_for_socket.is_some()
+        {
+            return Ok(None);
+        }
+        Exchange::new(workers, datapath.stale_after).map(Some)
     }
 
     fn start_announcer(&self) -> Result<Option<Arc<Announcer>>> {

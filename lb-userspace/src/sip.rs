@@ -5,6 +5,7 @@
 //! still be addressed. Nothing here decides what becomes of a message; `forward` does.
 
 mod block;
+mod call_id;
 mod chars;
 mod fault;
 mod headers;
@@ -18,6 +19,7 @@ mod uri;
 mod uri_parameters;
 mod via;
 
+pub use call_id::find_call_id;
 pub use fault::Fault;
 pub use headers::{HeaderField, Lines, MAX_HEADER_FIELDS, Name};
 pub use message::{

@@ -1,8 +1,9 @@
 //! One core, one queue, one loop.
 //!
-//! A turn takes a batch of frames from each AF_XDP socket and a batch of datagrams from each kernel socket, puts every
-//! one through [`Reading::read`] and [`decide()`], and sends what it says. Without work it sleeps in `poll`. Tables are looked at anew between
-//! batches; nothing in a turn allocates, locks or logs, and time is read once.
+//! A turn takes a batch of frames from each AF_XDP socket, what other workers hand over ([`crate::sharing`]), and a batch of
+//! datagrams from each kernel socket, puts every one through [`Reading::read`] and [`decide()`], and sends what it says. Without work it
+//! sleeps in `poll`. Tables are looked at anew between batches; nothing in a turn allocates, locks or logs, and time is
+//! read once.
 
 mod recent_ways;
 mod sweep;
@@ -32,7 +33,7 @@ use self::{
     way_out::{Message, WayOut},
 };
 use crate::{
-    afxdp::{Receiver, Sender, TxPool, frame, program::Gates},
+    afxdp::{BATCH, Receiver, Sender, TxPool, frame, program::Gates},
     control::{next_hops::NextHops, resolver::Asker},
     forward::{
         Action, Datagram, Listener, ListenerIndex, Memory, Outcome, Reading, Scratch, Table,
@@ -40,6 +41,7 @@ use crate::{
     },
     kernel_socket::KernelSocket,
     names::Names,
+    sharing::{Handover, Side},
     stats::{Counter, Histogram, WorkerStats},
     sys::{
         memory::use_huge_pages,
@@ -136,6 +138,8 @@ pub struct Worker {
     pub names: NameService,
     /// Who looks at what crosses it.
     pub(crate) tap: TapSide,
+    /// The other workers, where they share frames.
+    pub sharing: Option<Side>,
 }
 
 /// Counters of one batch, written to the statistics at its end.
@@ -143,6 +147,8 @@ pub struct Worker {
 struct Arrived {
     frames: u64,
     bytes: u64,
+    handed: u64,
+    lost: u64,
 }
 
 impl Worker {
@@ -159,6 +165,7 @@ impl Worker {
             pins,
             names,
             tap,
+            mut sharing,
         } = self;
         let mut tables = Cache::new(table);
         let mut poll = PollSet::default();
@@ -169,6 +176,10 @@ impl Worker {
             poll.push(socket.as_fd());
         }
         let first_socket = ports.len();
+        let wake = first_socket + sockets.len();
+        if let Some(sharing) = &sharing {
+            poll.push(sharing.wake_fd());
+        }
         let mut incoming = ReceiveBatch::default();
         let mut scratch = Scratch::new();
         scratch.memory = Memory::new(pins).with_key(random_key());
@@ -199,10 +210,14 @@ impl Worker {
         loop {
             let now = monotonic_ns();
             beat(&ports, now);
+            let mut busy = 0;
             if let Some(began) = batch_began.take() {
-                let time = now - began;
-                way_out.stats.add(Counter::BusyNs, time);
-                way_out.stats.observe(Histogram::BatchDuration, time);
+                busy = now - began;
+                way_out.stats.add(Counter::BusyNs, busy);
+                way_out.stats.observe(Histogram::BatchDuration, busy);
+            }
+            if let Some(sharing) = &mut sharing {
+                sharing.begin(now, busy);
             }
             if stop_by.is_none() && shared.must_stop() {
                 stop_by = Some(now + DRAIN_NS);
@@ -220,9 +235,12 @@ impl Worker {
             if has_new_names || way_out.waiting.is_due(now) {
                 work += retry_waiting(table, &mut scratch, &mut way_out);
             }
-            for port in &mut ports {
-                work += drain_rx_ring(port, table, &mut scratch, &mut way_out);
-            }
+            work += match &mut sharing {
+                None => drain_rx_rings(&mut ports, None, table, &mut scratch, &mut way_out).0,
+                Some(sharing) => {
+                    drain_with_others(&mut ports, sharing, table, &mut scratch, &mut way_out)
+                }
+            };
             turn = turn.wrapping_add(1);
             if work == 0 || turn.is_multiple_of(TURNS_PER_KERNEL_LOOK) {
                 for listener in 0..way_out.sockets.len() {
@@ -239,6 +257,9 @@ impl Worker {
                 }
             }
             way_out.flush();
+            if let Some(sharing) = &mut sharing {
+                sharing.end();
+            }
             // At the end of a turn: what is in an RX ring now is a backlog.
             if now >= gauges_at {
                 way_out.write_gauges(&mut ports);
@@ -264,8 +285,16 @@ impl Worker {
             }
             if let Some(limit) = stop_by {
                 quiet += 1;
-                if quiet > QUIET_TURNS || now >= limit {
+                if now >= limit {
                     break;
+                }
+                if quiet > QUIET_TURNS {
+                    let Some(sharing) = &mut sharing else { break };
+                    // What others still hand over is handled as well.
+                    sharing.hands_no_more();
+                    if sharing.may_end() {
+                        break;
+                    }
                 }
             }
             let patience = match () {
@@ -273,9 +302,18 @@ impl Worker {
                 () if !way_out.waiting.is_empty() => IDLE_WITH_WAITING,
                 () => IDLE,
             };
+            if let Some(sharing) = &mut sharing
+                && !sharing.may_sleep()
+            {
+                poll.clear_ready();
+                continue;
+            }
             // An error here (no memory) leaves nothing ready, and the next turn tries again.
             if wait_readable(&mut poll, patience).is_err() {
                 poll.clear_ready();
+            }
+            if let Some(sharing) = &mut sharing {
+                sharing.awake(poll.is_ready(wake));
             }
         }
         let given_up = way_out.waiting.give_up();
@@ -368,11 +406,62 @@ impl<'a> Arrival<'a> {
     }
 }
 
+/// Handles one batch of each RX ring, hands over what others take of it, and handles what others have handed over. Returns the
+/// number of frames.
+fn drain_with_others(
+    ports: &mut [Port],
+    sharing: &mut Side,
+    table: &Table,
+    scratch: &mut Scratch,
+    way_out: &mut WayOut,
+) -> usize {
+    let active = sharing.is_active().then_some(&mut *sharing);
+    let (own, has_backlog) = drain_rx_rings(ports, active, table, scratch, way_out);
+    sharing.send_off(has_backlog);
+    let mut taken = 0;
+    while let Some(parcel) = sharing.take() {
+        for bytes in parcel.frames() {
+            taken += 1;
+            // Again: the other one reads only as much as it takes to find the call.
+            if let Some(arrival) = Arrival::of_frame(bytes, table, &way_out.stats) {
+                let mut reading = Reading::EMPTY;
+                reading.read(table, &arrival.datagram, &scratch.memory);
+                handle(&arrival, &mut reading, table, scratch, way_out);
+            }
+        }
+        sharing.handled(parcel);
+    }
+    if taken > 0 {
+        way_out.stats.add(Counter::TakenOver, taken as u64);
+    }
+    sharing.found(own + taken, has_backlog);
+    own + taken
+}
+
+/// Handles one batch of each RX ring, and returns the number of frames, and whether more wait.
+fn drain_rx_rings(
+    ports: &mut [Port],
+    mut sharing: Option<&mut Side>,
+    table: &Table,
+    scratch: &mut Scratch,
+    way_out: &mut WayOut,
+) -> (usize, bool) {
+    let mut frames = 0;
+    let mut has_backlog = false;
+    for port in ports {
+        let count = drain_rx_ring(port, sharing.as_deref_mut(), table, scratch, way_out);
+        frames += count;
+        has_backlog |= count == BATCH;
+    }
+    (frames, has_backlog)
+}
+
 /// Handles one batch of an RX ring and returns the number of frames.
 ///
 /// Three frames are under way at a time: one comes into the cache, one is read, and one is decided on and sent.
 fn drain_rx_ring(
     port: &mut Port,
+    mut sharing: Option<&mut Side>,
     table: &Table,
     scratch: &mut Scratch,
     way_out: &mut WayOut,
@@ -393,6 +482,20 @@ fn drain_rx_ring(
         arrived.frames += 1;
         arrived.bytes += bytes.len() as u64;
         let next = Arrival::of_frame(bytes, table, &way_out.stats);
+        let next = match (next, &mut sharing) {
+            (Some(next), Some(sharing)) => match sharing.hand_over(bytes, next.datagram.payload) {
+                Handover::Stays => Some(next),
+                Handover::Gone => {
+                    arrived.handed += 1;
+                    None
+                }
+                Handover::Lost => {
+                    arrived.lost += 1;
+                    None
+                }
+            },
+            (next, _) => next,
+        };
         let [even, odd] = &mut readings;
         let (mine, before) = match position % 2 {
             0 => (even, odd),
@@ -420,6 +523,10 @@ fn drain_rx_ring(
     }
     way_out.stats.add(Counter::RxAfXdp, arrived.frames);
     way_out.stats.add(Counter::RxAfXdpBytes, arrived.bytes);
+    if sharing.is_some() {
+        way_out.stats.add(Counter::HandedOver, arrived.handed);
+        way_out.stats.add(Counter::HandoverFull, arrived.lost);
+    }
     count
 }
 

@@ -155,6 +155,7 @@ Datapath
   workers      one for each receive queue
   CPUs         in this order: 2, 3
   per worker   8,192 chunks, rings of 2048
+  full worker  hands calls over to idle ones
   watchdog     to the kernel after 250 ms without a heartbeat
   pinned in    /sys/fs/bpf/siplb/edge-1
 
@@ -208,6 +209,7 @@ fn check_prints_json() {
         ("/routes/1/nat/detect", "[\"contact-private\"]"),
         ("/nat_private", "[\"192.0.0.0/24\"]"),
         ("/datapath/mode", "\"auto\""),
+        ("/datapath/share_load", "\"auto\""),
         ("/datapath/stale_after_ms", "250"),
         ("/pools/0/health", "null"),
         ("/pools/0/exact_across_nodes", "true"),

@@ -17,7 +17,7 @@ use crate::{config::ZeroCopy, sys::net};
 
 /// Descriptors handled in one turn: large enough to share the cost of a system call, small enough that the frames of a
 /// turn stay in the first-level cache while they are parsed.
-const BATCH: usize = 64;
+pub const BATCH: usize = 64;
 /// How long a queue may stay busy after another process let go of it. The kernel frees it in the background, about
 /// 20 ms later on an idle machine (`net/xdp/xsk_buff_pool.c`).
 const REBIND_PATIENCE: Duration = Duration::from_secs(3);

@@ -20,7 +20,7 @@ use std::{
 use self::fields::{Fields, Wanted};
 use super::{
     Config, ConfigError, Control, DEFAULT_PORT, Datapath, Listener, MAX_INTERFACES, MAX_LISTENERS,
-    Metrics, Mode, Node, PingReplies, Stats, WantedAttach, ZeroCopy,
+    Metrics, Mode, Node, PingReplies, ShareLoad, Stats, WantedAttach, ZeroCopy,
     locate::{Locator, Path},
     problem::Problems,
     text::{self, shown},
@@ -257,6 +257,11 @@ impl Checker {
             fields.problems.add(&at.key("chunks"), what);
         }
         let pins = fields.number(&at.key("pins"), text.pins, 64..=1 << 26);
+        let share_load = fields.choice(
+            &at.key("share_load"),
+            text.share_load,
+            &[("auto", ShareLoad::Auto), ("off", ShareLoad::Off)],
+        );
         let pin_path = fields.optional(&at.key("pin_path"), text.pin_path, PATH, path);
         let stale_after = fields.optional(
             &at.key("stale_after"),
@@ -281,6 +286,7 @@ impl Checker {
             chunks,
             ring,
             pins: pins.unwrap_or(Datapath::DEFAULT_PINS),
+            share_load,
             pin_path: pin_path.unwrap_or_else(|| default_pin_path(node_name)),
             stale_after: stale_after.unwrap_or(Datapath::DEFAULT_STALE_AFTER),
             debug_log,

@@ -54,6 +54,7 @@ fn defaults() {
             chunks: 8192,
             ring: 2048,
             pins: 262_144,
+            share_load: ShareLoad::Auto,
             pin_path: "/sys/fs/bpf/siplb/edge-1".into(),
             stale_after: Duration::from_millis(250),
             debug_log: false,
@@ -113,7 +114,7 @@ fn unknown_keys() {
         "devices: [eth1], interfaces: ",
         &[
             "f:2:13: datapath.devices: this key is not known; write mode, interfaces, xdp, zero_copy, cpus, workers, \
-           chunks, ring, pins, pin_path, stale_after or debug_log",
+           chunks, ring, pins, pin_path, share_load, stale_after or debug_log",
         ],
     );
     check(

@@ -104,6 +104,7 @@ section!(Datapath {
     ring: u32,
     pins: u32,
     pin_path: String,
+    share_load: String,
     stale_after: String,
     debug_log: bool,
 });

@@ -84,6 +84,12 @@ counters! {
     Batches "batches" Counter,
     /// Nanoseconds of these.
     BusyNs "busy_ns" Counter,
+    /// Frames from an RX ring that were handed to another worker because this one was full.
+    HandedOver "handed_over" Counter,
+    /// Frames that another worker has handed to this one, which then counts all that becomes of them.
+    TakenOver "taken_over" Counter,
+    /// Frames from an RX ring that were lost because the worker that had the call had no room for them.
+    HandoverFull "handover_full" Counter,
     /// Frames from an RX ring that are not for a listener.
     FrameNotOurs "frame_not_ours" Counter,
     /// Frames from an RX ring that are broken.

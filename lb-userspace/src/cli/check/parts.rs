@@ -5,7 +5,9 @@ use serde::Serialize;
 use super::Meaning;
 use crate::{
     cli::output::{Align, Grid, grouped, span},
-    config::{Config, Hep, Limits, Mode, OnBreach, Outbound, Topology, WantedAttach, ZeroCopy},
+    config::{
+        Config, Hep, Limits, Mode, OnBreach, Outbound, ShareLoad, Topology, WantedAttach, ZeroCopy,
+    },
     nat::Policy,
 };
 
@@ -267,6 +269,13 @@ pub(super) fn datapath(config: &Config) -> Grid {
             datapath.ring
         );
         grid.row(["per worker", &memory]);
+        grid.row([
+            "full worker",
+            match datapath.share_load {
+                ShareLoad::Auto => "hands calls over to idle ones",
+                ShareLoad::Off => "keeps what comes to its queue",
+            },
+        ]);
         let stale = match datapath.stale_after {
             time if time.subsec_millis() == 0 => span(time),
             time => format!("{} ms", time.as_millis()),

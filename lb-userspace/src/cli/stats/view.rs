@@ -8,9 +8,10 @@ use crate::stats::report::{Accounting, Count, Counts, Process, Report, WorkerRep
 /// After so many seconds without a sign of life a running process is said to hang.
 pub(in crate::cli) const SILENT_S: u64 = 5;
 /// Counters of what was lost in this host, or by a bug.
-pub(in crate::cli) const LOST: [&str; 7] = [
+pub(in crate::cli) const LOST: [&str; 8] = [
     "tx_ring_full",
     "tx_no_chunk",
+    "handover_full",
     "kernel_send_error",
     "xsk_rx_dropped",
     "xsk_rx_ring_full",

@@ -19,13 +19,14 @@ use crate::{
 /// Replies that refuse nothing.
 const NOT_REFUSED: [&str; 3] = ["keepalive_crlf", "keepalive_stun", "options_answered"];
 /// Datagrams that a worker or the kernel lost: these counters, and who lost them.
-const LOST: [(&str, &str); 8] = [
+const LOST: [(&str, &str); 9] = [
     ("xsk_rx_dropped", "socket"),
     ("xsk_rx_ring_full", "socket"),
     ("xsk_rx_invalid", "socket"),
     ("xsk_tx_invalid", "socket"),
     ("tx_ring_full", "worker"),
     ("tx_no_chunk", "worker"),
+    ("handover_full", "worker"),
     ("frame_broken", "worker"),
     ("kernel_send_error", "kernel"),
 ];

@@ -10,7 +10,7 @@ use siplb_lab::{
     until, which,
 };
 
-use crate::{WORKER_CPU, messages::Ends};
+use crate::{DRIVER_CPU, WORKER_CPU, messages::Ends};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// All seven indicators that others have, all fixes, limits that count every call, and probes.
@@ -77,6 +77,8 @@ pub struct Contender {
     pub invite_bytes: usize,
     /// Whether everything that looks at it does so meanwhile.
     pub is_watched: bool,
+    /// Receive queues of the lab that it runs in.
+    pub queues: u32,
 }
 
 /// What a contender is.
@@ -98,6 +100,7 @@ impl Contender {
             warm_up: 0,
             invite_bytes: 765,
             is_watched: false,
+            queues: 1,
         }
     }
 
@@ -172,6 +175,22 @@ impl Contender {
             size("invite-1000", 1000),
             size("invite-1300", 1300),
         ]
+    }
+
+    /// One trunk, all of which meets the first of two workers; the second one shares the driver's processor with what makes the
+    /// frames. With and without handing over.
+    pub fn trunk() -> Vec<Self> {
+        ["auto", "off"]
+            .map(|share_load| {
+                let name = format!("trunk-{share_load}");
+                let mut contender = Self::siplb(&name, DataPath::Native, |options| {
+                    options.more_data_path =
+                        format!(", cpus: [{WORKER_CPU}, {DRIVER_CPU}], share_load: {share_load}");
+                });
+                contender.queues = 2;
+                contender
+            })
+            .into()
     }
 
     /// Whether frames can be made for it as fast as possible. What reads from the kernel's sockets would lose its time

@@ -59,7 +59,7 @@ struct RunArgs {
     /// Seconds that each is measured for, with each kind of messages
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
     seconds: u64,
-    /// Contenders: plain, bare, full, watched, socket, kamailio; and of --growth
+    /// Contenders: plain, bare, full, watched, socket, kamailio; and of --growth and --trunk
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Kinds of messages: invite, options, ok, calls
@@ -68,6 +68,9 @@ struct RunArgs {
     /// Also how the cost grows with pins, backends, rules and the size of the INVITE
     #[arg(long)]
     growth: bool,
+    /// Also what two workers make of one trunk, which meets one of them, with handing over and without
+    #[arg(long)]
+    trunk: bool,
     /// Datagrams a second at which it is measured how long messages take, in place of half of what each contender can do
     #[arg(long, value_name = "RATE", value_parser = clap::value_parser!(u32).range(1000..=300_000))]
     at: Option<u32>,
@@ -111,19 +114,29 @@ fn run(arguments: &RunArgs) -> Result<()> {
         .collect();
     ensure!(!kinds.is_empty(), "no kind of messages is called so");
     let _alone = alone();
-    let lab = Lab::new(Shape::TwoArmed, 1)?;
-    lab.edge.sysctl("ipv4/ip_forward", "1")?;
+    let mut labs: Vec<Lab> = Vec::new();
+    for queues in [1, 2] {
+        if contenders.iter().any(|one| one.queues == queues) {
+            let lab = Lab::new(Shape::TwoArmed, queues)?;
+            lab.edge.sysctl("ipv4/ip_forward", "1")?;
+            labs.push(lab);
+        }
+    }
+    let lab_of = |queues| labs.iter().find(|lab| lab.queues == queues);
     let mut report = Report::default();
     for round in 1..=arguments.rounds {
         for contender in &contenders {
             eprintln!("round {round} of {}: {}", arguments.rounds, contender.name);
-            turn(arguments, &lab, contender, &kinds, &mut report)
+            let lab = lab_of(contender.queues).context("no lab")?;
+            turn(arguments, lab, contender, &kinds, &mut report)
                 .with_context(|| contender.name.clone())?;
         }
     }
-    if arguments.only.is_empty() {
+    if arguments.only.is_empty()
+        && let Some(lab) = lab_of(1)
+    {
         eprintln!("XDP program");
-        report.xdp = xdp::measure(&lab, &Ends::of(&lab)?, arguments.rounds)?;
+        report.xdp = xdp::measure(lab, &Ends::of(lab)?, arguments.rounds)?;
     }
     print!("{}", report.text());
     if let Some(path) = &arguments.json {
@@ -139,6 +152,9 @@ fn chosen(arguments: &RunArgs) -> Result<Vec<Contender>> {
     let mut contenders = Contender::all();
     if arguments.growth || !arguments.only.is_empty() {
         contenders.extend(Contender::growth());
+    }
+    if arguments.trunk || !arguments.only.is_empty() {
+        contenders.extend(Contender::trunk());
     }
     for name in &arguments.only {
         let names: Vec<&str> = contenders.iter().map(|one| one.name.as_str()).collect();

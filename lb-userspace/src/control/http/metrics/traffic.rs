@@ -157,6 +157,16 @@ fn datagrams(out: &mut Encoder, workers: &[Worker]) {
     by_worker(
         out,
         (
+            "siplb_handover_frames",
+            "Frames that a full worker handed over to another one, and those that a worker took over from others.",
+        ),
+        "way",
+        workers,
+        &[("handed_over", C::HandedOver), ("taken_over", C::TakenOver)],
+    );
+    by_worker(
+        out,
+        (
             "siplb_worker_errors",
             "Datagrams that were not received, handled or sent, by what was wrong.",
         ),
@@ -164,6 +174,7 @@ fn datagrams(out: &mut Encoder, workers: &[Worker]) {
         workers,
         &[
             ("tx_ring_full", C::TxRingFull),
+            ("handover_full", C::HandoverFull),
             ("kernel_would_block", C::KernelWouldBlock),
             ("kernel_send_error", C::KernelSendError),
             ("kernel_receive_error", C::KernelReceiveError),
