@@ -10,6 +10,7 @@ mod outbound;
 mod own_address;
 mod pings;
 mod properties;
+mod reading;
 mod registrations;
 mod replies;
 mod requests;
