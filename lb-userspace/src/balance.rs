@@ -196,13 +196,6 @@ impl Pool {
         self.backends.get(self.table.as_ref()?.backend(slot))
     }
 
-    /// Returns the backend that `key` belongs to, or `None` when no backend takes calls.
-    ///
-    /// Costs one keyed hash and one table read; never allocates.
-    pub fn pick(&self, key: &Key<'_>) -> Option<&Backend> {
-        self.at(self.slot(key)?)
-    }
-
     /// The first of those that take calls.
     pub fn first(&self) -> Option<&Backend> {
         self.usable().next()

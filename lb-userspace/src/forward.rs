@@ -35,6 +35,8 @@ mod text;
 mod topology;
 mod trace;
 
+#[cfg(feature = "node")]
+pub(crate) use address_filter::spread;
 pub use edits::{Edits, EditsFull};
 pub use listener::{Listener, ListenerIndex};
 pub use memory::Memory;

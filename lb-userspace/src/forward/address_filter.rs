@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-/// Bits, as a power of two.
+/// A power of two.
 const BITS: u32 = 1024;
 
 /// A Bloom filter of addresses. Most addresses that are asked for are those of clients, which are in no list of ours: for these
@@ -32,7 +32,16 @@ impl AddressFilter {
 /// The bit of an address.
 #[inline(always)]
 fn place(address: IpAddr) -> (usize, u32) {
-    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let place = (spread(address) >> (u64::BITS - BITS.ilog2())) as u32;
+    ((place / u64::BITS) as usize, place % u64::BITS)
+}
+
+/// A number of an address whose upper bits are spread evenly, for tables in which it does not matter that anybody can find
+/// addresses that share a place.
+#[inline(always)]
+pub(crate) fn spread(address: IpAddr) -> u64 {
+    /// Odd, with bits all over: the golden ratio's.
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     let bits = match address {
         IpAddr::V4(address) => u64::from(address.to_bits()),
         IpAddr::V6(address) => {
@@ -40,8 +49,7 @@ fn place(address: IpAddr) -> (usize, u32) {
             bits as u64 ^ (bits >> 64) as u64
         }
     };
-    let place = (bits.wrapping_mul(SPREAD) >> (u64::BITS - BITS.ilog2())) as u32;
-    ((place / u64::BITS) as usize, place % u64::BITS)
+    bits.wrapping_mul(FACTOR)
 }
 
 #[cfg(test)]

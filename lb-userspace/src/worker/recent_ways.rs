@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::control::next_hops::NextHop;
+use crate::{control::next_hops::NextHop, forward::spread};
 
 /// As a power of two: how many destinations are kept.
 const PLACE_BITS: u32 = 8;
@@ -68,15 +68,7 @@ impl RecentWays {
 /// this table.
 #[inline]
 fn index(destination: IpAddr) -> usize {
-    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let bits = match destination {
-        IpAddr::V4(address) => u64::from(address.to_bits()),
-        IpAddr::V6(address) => {
-            let bits = address.to_bits();
-            bits as u64 ^ (bits >> 64) as u64
-        }
-    };
-    (bits.wrapping_mul(SPREAD) >> (u64::BITS - PLACE_BITS)) as usize
+    (spread(destination) >> (u64::BITS - PLACE_BITS)) as usize
 }
 
 #[cfg(test)]

@@ -15,9 +15,10 @@ use crate::cmd;
 const PATH: &str = "lb-userspace/benches/record/instructions.txt";
 /// What renews it.
 const RENEW: &str = "cargo xtask bench --record";
-/// Of 100. With the copying and searching of a libc that does without AVX2, no bench takes 3 % more. A smaller change is
-/// found when enough of them have added up.
-const TOLERANCE: u64 = 3;
+/// Of 100. With the copying and searching of a libc that does without AVX2, no bench takes 3 % more, and what the compiler
+/// takes into a function changes single ones by up to 4 %, whatever was changed elsewhere. A smaller change is found when
+/// enough of them have added up.
+const TOLERANCE: u64 = 5;
 /// What never counts: so much does that libc make of the shortest benches.
 const SLACK: u64 = 32;
 
@@ -184,17 +185,17 @@ mod tests {
         ]);
         let now = counts(&[
             ("as", 8000),
-            ("less", 7700),
-            ("more", 8241),
-            ("nearly", 8240),
+            ("less", 7500),
+            ("more", 8401),
+            ("nearly", 8400),
             ("new", 7),
             ("short", 332),
         ]);
         assert_eq!(
             faults(&recorded, &now),
             [
-                "less       8000 recorded,    7700 now: 3.75 % less",
-                "more       8000 recorded,    8241 now: 3.01 % more",
+                "less       8000 recorded,    7500 now: 6.25 % less",
+                "more       8000 recorded,    8401 now: 5.01 % more",
                 "new           7 now, not recorded",
                 "gone          5 recorded, and no such bench",
             ]
