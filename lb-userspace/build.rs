@@ -7,9 +7,14 @@ use std::{env, path::PathBuf};
 
 const OVERRIDE: &str = "SIPLB_XDP_OBJECT";
 
+/// With it `cargo xtask build` compiles the crate now with counters in it, now with what was counted, out of sight of cargo, which
+/// would take the one for the other.
+const PROFILE: &str = "SIPLB_PROFILE_FLAG";
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed={OVERRIDE}");
+    println!("cargo::rerun-if-env-changed={PROFILE}");
     if env::var_os("CARGO_FEATURE_NODE").is_none() {
         // Nothing that would load it is compiled.
         return;

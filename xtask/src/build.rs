@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context, Result};
 
 use crate::{
-    cmd,
+    cmd, profile,
     setup::{self, Parts, XdpCompiler},
 };
 
@@ -76,11 +76,10 @@ fn object(compiler: &XdpCompiler, program: &str, name: &str) -> Result<PathBuf> 
     Ok(object)
 }
 
-/// Compiles siplb and the demo in release.
+/// Compiles siplb and what runs in labs in release, with a profile of what messages do.
 pub fn user_space() -> Result<()> {
+    let mut command = profile::cargo_build()?;
     cmd::step("user space");
-    let mut command = cmd::cargo();
-    command.args(["build", "--release", "--workspace", "--exclude", "xtask"]);
     cmd::run(&mut command)
 }
 

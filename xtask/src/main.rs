@@ -6,6 +6,7 @@ mod check;
 mod cmd;
 mod demo;
 mod fuzz;
+mod profile;
 mod setup;
 mod test;
 mod tidy;
@@ -30,6 +31,15 @@ Usage: cargo xtask TASK [OPTIONS]
 ";
 
 fn main() -> ExitCode {
+    if let Some(flag) = std::env::var_os(profile::FLAG) {
+        return match profile::rustc(flag) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let mut arguments = std::env::args().skip(1);
     let task = arguments.next();
     let rest: Vec<String> = arguments.collect();

@@ -102,6 +102,10 @@ impl Edits {
             text_end: text_start,
         };
         self.len += 1;
+        // What is written in place, or only removes.
+        if inserted.is_empty() {
+            return Ok(());
+        }
         self.append(inserted)
     }
 

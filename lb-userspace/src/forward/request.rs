@@ -150,7 +150,8 @@ impl<'a> Request<'a> {
             false => None,
         };
         let force_rport = nat.as_ref().is_some_and(Examined::forces_rport);
-        let stamp = Stamp::new(self.bytes, &via, self.source, force_rport);
+        let mut stamp = Stamp::empty(self.source);
+        stamp.set_up(self.bytes, &via, self.source, force_rport);
         let mut verdict = match next_hop {
             Ok(next_hop) => {
                 let mut rewrite = Rewrite::new(&self, &next_hop, &routes, &findings, &told);
@@ -446,7 +447,7 @@ impl<'a> Request<'a> {
         };
         let verdict = match announced
             .and(mended)
-            .and_then(|()| rewrite.request(transaction, stamp.clone(), edits))
+            .and_then(|()| rewrite.request(transaction, stamp, edits))
         {
             Ok(()) => Verdict {
                 outcome: next_hop.outcome,

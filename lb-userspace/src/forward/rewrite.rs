@@ -98,7 +98,7 @@ impl<'a> Rewrite<'a> {
     pub fn request(
         &self,
         transaction: TransactionId,
-        mut stamp: Stamp,
+        stamp: &Stamp,
         edits: &mut Edits,
     ) -> Result<(), EditsFull> {
         let message = self.request.message;
@@ -121,17 +121,14 @@ impl<'a> Rewrite<'a> {
         for removal in self.removals() {
             odd ^= removal.len() % 2 == 1;
         }
-        let blank: &[u8] = if odd && !(stamps && stamp.pad()) {
-            b" "
-        } else {
-            b""
-        };
+        let pads = stamps && odd && stamp.takes_pad();
+        let blank: &[u8] = if odd && !pads { b" " } else { b"" };
 
         if message.leading > 0 {
             edits.push(0, message.leading, b"")?;
         }
         edits.push(message.headers, 0, b"")?;
-        self.put_via(transaction, &stamp, hidden_call_id, edits)?;
+        self.put_via(transaction, stamp, hidden_call_id, edits)?;
         if let Some(flow) = &self.record_route {
             let end = &self.leaves_from.template.record_route_end;
             let inner = self.hidden.map(|hidden| &hidden.routes);
@@ -172,7 +169,7 @@ impl<'a> Rewrite<'a> {
             }
         }
         if stamps {
-            stamp.put(edits)?;
+            stamp.put(pads, edits)?;
         }
         for removal in self.removals() {
             edits.push(removal.start(), removal.len(), b"")?;

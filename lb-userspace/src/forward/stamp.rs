@@ -11,6 +11,35 @@ pub(super) const PAD: &[u8] = b";lb";
 /// Between port and address.
 const RECEIVED: &[u8] = b";received=";
 
+/// Room for a prefix.
+const PREFIX: usize = 8;
+/// Room for a piece, of which the longest is `65535;received=` with an IPv6 address.
+const PIECE: usize = 64;
+/// No piece starts behind this.
+const PIECE_START: usize = 16;
+
+/// What comes before a piece, in eight bytes to be copied in one move.
+#[derive(Clone, Copy, Debug)]
+struct Prefix {
+    bytes: [u8; PREFIX],
+    len: usize,
+}
+
+impl Prefix {
+    const NONE: Self = Self {
+        bytes: [0; PREFIX],
+        len: 0,
+    };
+    const EQUALS: Self = Self {
+        bytes: *b"=\0\0\0\0\0\0\0",
+        len: 1,
+    };
+    const RPORT: Self = Self {
+        bytes: *b";rport=\0",
+        len: 7,
+    };
+}
+
 /// One change to the Via: `removed` bytes at `offset` give way to `prefix` and a piece of [`Stamp::text`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StampEdit {
@@ -18,24 +47,20 @@ pub(super) struct StampEdit {
     pub offset: usize,
     /// Bytes that give way.
     pub removed: usize,
-    prefix: &'static [u8],
+    prefix: Prefix,
     piece: Piece,
-    is_padded: bool,
 }
 
 impl StampEdit {
     const NONE: Self = Self {
         offset: 0,
         removed: 0,
-        prefix: b"",
+        prefix: Prefix::NONE,
         piece: Piece { start: 0, end: 0 },
-        is_padded: false,
     };
 
     fn len(&self) -> usize {
-        self.prefix.len()
-            + (self.piece.end - self.piece.start)
-            + if self.is_padded { PAD.len() } else { 0 }
+        self.prefix.len + (self.piece.end - self.piece.start)
     }
 }
 
@@ -47,50 +72,57 @@ struct Piece {
 }
 
 /// What the top Via of a request says about its source after us, and the edits that make it say so.
-#[derive(Clone, Debug)]
+///
+/// It stays where it was made: its text is written a few bytes at a time, and to read it back in one wide move right
+/// after that, as for a copy, would wait until all of them have left the processor's store buffer.
+#[derive(Debug)]
 pub(super) struct Stamp {
     edits: [StampEdit; 2],
     len: usize,
     /// `PORT;received=ADDRESS` of the source: all that is ever put in are pieces of it.
-    text: Text<64>,
+    text: Text<{ PIECE_START + PIECE }>,
     /// Where responses go (RFC 3261 §18.2.2): to the source address; to the source port when `rport` is there, else to the
     /// port of sent-by.
     pub target: SocketAddr,
 }
 
 impl Stamp {
-    /// `received` is set when sent-by's host is not the source address (a name never is), when `rport` is there, and when
-    /// the sender put one in: what a sender claims is never kept. `force_rport` acts as if `rport` were there.
-    pub fn new(bytes: &[u8], via: &Via, source: SocketAddr, force_rport: bool) -> Self {
-        let mut stamp = Self {
+    /// No edits, until [`Stamp::set_up`].
+    pub fn empty(source: SocketAddr) -> Self {
+        Self {
             edits: [StampEdit::NONE; 2],
             len: 0,
             text: Text::new(),
-            target: SocketAddr::new(source.ip(), via.effective_port()),
-        };
-        stamp.text.put_number(source.port());
-        let port_end = stamp.text.len();
-        stamp.text.put(RECEIVED);
-        let address_start = stamp.text.len();
-        stamp.text.put_ip(source.ip());
-        let end = stamp.text.len();
+            target: source,
+        }
+    }
+
+    /// `received` is set when sent-by's host is not the source address (a name never is), when `rport` is there, and when
+    /// the sender put one in: what a sender claims is never kept. `force_rport` acts as if `rport` were there.
+    pub fn set_up(&mut self, bytes: &[u8], via: &Via, source: SocketAddr, force_rport: bool) {
+        self.target = SocketAddr::new(source.ip(), via.effective_port());
+        self.text.put_number(source.port());
+        let port_end = self.text.len();
+        self.text.put(RECEIVED);
+        let address_start = self.text.len();
+        self.text.put_ip(source.ip());
+        let end = self.text.len();
         let piece = |start, end| Piece { start, end };
         let has_rport = via.rport.is_some() || force_rport;
         if has_rport {
-            stamp.target = source;
+            self.target = source;
             let with_received = via.received.is_none();
             let port = piece(0, if with_received { end } else { port_end });
             match via.rport {
-                Some(rport) => stamp.set(rport, port),
-                None => stamp.add(via.sent_by_end, 0, b";rport=", port),
+                Some(rport) => self.set(rport, port),
+                None => self.add(via.sent_by_end, 0, Prefix::RPORT, port),
             }
         }
         if let Some(received) = via.received {
-            stamp.set(received, piece(address_start, end));
+            self.set(received, piece(address_start, end));
         } else if !has_rport && parse_ip(via.host.of(bytes)) != Some(source.ip()) {
-            stamp.add(via.sent_by_end, 0, b"", piece(port_end, end));
+            self.add(via.sent_by_end, 0, Prefix::NONE, piece(port_end, end));
         }
-        stamp
     }
 
     /// The edits, ascending.
@@ -99,10 +131,10 @@ impl Stamp {
     }
 
     /// What an edit puts in, in pieces.
-    pub fn text<'a>(&'a self, edit: &StampEdit) -> [&'a [u8]; 3] {
-        let pad = if edit.is_padded { PAD } else { b"" };
+    pub fn text<'a>(&'a self, edit: &'a StampEdit) -> [&'a [u8]; 2] {
+        let prefix = &edit.prefix.bytes[..edit.prefix.len];
         let piece = self.text.as_slice().get(edit.piece.start..edit.piece.end);
-        [edit.prefix, piece.unwrap_or_default(), pad]
+        [prefix, piece.unwrap_or_default()]
     }
 
     /// True when the length of the edits is odd, taken together.
@@ -111,43 +143,42 @@ impl Stamp {
         lens.sum::<usize>() % 2 == 1
     }
 
-    /// Adds a parameter of odd length behind the last one that is set; false when none is.
-    pub fn pad(&mut self) -> bool {
-        match self.edits[..self.len].last_mut() {
-            Some(edit) => {
-                edit.is_padded = true;
-                true
-            }
-            None => false,
-        }
+    /// True when anything is put in, behind which a parameter of odd length can go.
+    pub fn takes_pad(&self) -> bool {
+        self.len > 0
     }
 
-    /// Adds the edits to those of the request.
-    pub fn put(&self, edits: &mut Edits) -> Result<(), EditsFull> {
+    /// Adds the edits to those of the request, and a parameter of odd length behind the last one when `pads`.
+    pub fn put(&self, pads: bool, edits: &mut Edits) -> Result<(), EditsFull> {
         for edit in self.edits() {
             edits.push(edit.offset, edit.removed, b"")?;
-            for piece in self.text(edit) {
-                edits.append(piece)?;
-            }
+            edits.write::<{ PREFIX + PIECE }>(|room| {
+                room[..PREFIX].copy_from_slice(&edit.prefix.bytes);
+                let (start, len) = (edit.piece.start, edit.prefix.len);
+                room[len..len + PIECE].copy_from_slice(self.text.wide::<PIECE>(start));
+                edit.len()
+            })?;
         }
-        Ok(())
+        match pads && self.takes_pad() {
+            true => edits.append(PAD),
+            false => Ok(()),
+        }
     }
 
     /// Gives a parameter that is there a value.
     fn set(&mut self, parameter: Parameter, piece: Piece) {
         match parameter.value {
-            Some(old) => self.add(old.start(), old.len(), b"", piece),
-            None => self.add(parameter.name.end(), 0, b"=", piece),
+            Some(old) => self.add(old.start(), old.len(), Prefix::NONE, piece),
+            None => self.add(parameter.name.end(), 0, Prefix::EQUALS, piece),
         }
     }
 
-    fn add(&mut self, offset: usize, removed: usize, prefix: &'static [u8], piece: Piece) {
+    fn add(&mut self, offset: usize, removed: usize, prefix: Prefix, piece: Piece) {
         let edit = StampEdit {
             offset,
             removed,
             prefix,
             piece,
-            is_padded: false,
         };
         match (self.len, &mut self.edits) {
             (0, [first, _]) => *first = edit,
@@ -173,16 +204,18 @@ mod tests {
     fn check_forced(via: &str, source: &str, want: &str, want_target: &str, force_rport: bool) {
         let bytes = via.as_bytes();
         let parsed = Via::parse(bytes, Span::new(0, bytes.len())).unwrap();
-        let mut stamp = Stamp::new(bytes, &parsed, source.parse().unwrap(), force_rport);
-        let stamped = |stamp: &Stamp| {
+        let source = source.parse().unwrap();
+        let mut stamp = Stamp::empty(source);
+        stamp.set_up(bytes, &parsed, source, force_rport);
+        let stamped = |pads: bool| {
             let mut edits = Edits::new();
-            stamp.put(&mut edits).unwrap();
+            stamp.put(pads, &mut edits).unwrap();
             edits.finish().unwrap();
             let mut output = vec![0; edits.output_len(bytes.len())];
             edits.apply(bytes, &mut output).unwrap();
             String::from_utf8(output).unwrap()
         };
-        assert_eq!(stamped(&stamp), want, "{via}");
+        assert_eq!(stamped(false), want, "{via}");
         let target: SocketAddr = want_target.parse().unwrap();
         assert_eq!(stamp.target, target, "{via}");
         // What a response brings back leads to the same place.
@@ -194,9 +227,9 @@ mod tests {
         );
         let odd = (want.len() + via.len()) % 2 == 1;
         assert_eq!(stamp.is_odd(), odd, "{via}");
-        if stamp.pad() {
-            assert_ne!(stamp.is_odd(), odd, "{via}");
-            let padded = stamped(&stamp);
+        let padded = stamped(true);
+        if stamp.takes_pad() {
+            assert_eq!(padded.len() - want.len(), PAD.len(), "{via}");
             let back = Via::parse(padded.as_bytes(), Span::new(0, padded.len())).unwrap();
             assert_eq!(
                 back.response_target(padded.as_bytes()),
@@ -204,7 +237,7 @@ mod tests {
                 "{padded}"
             );
         } else {
-            assert_eq!(want, via);
+            assert_eq!([want, &padded], [via; 2]);
         }
     }
 

@@ -66,6 +66,14 @@ impl<const N: usize> Text<N> {
         self.len
     }
 
+    /// `M` bytes from `start`, of which not all need to be text. `start` may be up to `N` less `M`.
+    #[inline(always)]
+    pub fn wide<const M: usize>(&self, start: usize) -> &[u8; M] {
+        const { assert!(M <= N) };
+        let rest = self.bytes.get(start.min(N - M)..);
+        rest.and_then(|rest| rest.first_chunk()).unwrap_or(&[0; M])
+    }
+
     pub fn len(&self) -> usize {
         self.len
     }
