@@ -13,6 +13,7 @@ use anyhow::{Result, bail};
 
 use crate::{
     build, cmd,
+    profile::{self, Flag, Training},
     setup::{self, Parts},
 };
 use machine::Load;
@@ -36,11 +37,15 @@ Usage: cargo xtask bench [FILTER] [--counts] [--peers] [--runs N] [--save NAME]
                says, or less (part of `cargo xtask test`)
   --record     count instructions and write that file: what is meant to be slower, or has become faster
 
-Compiled with the release profile, as siplb itself is.
+Compiled in release. Times are taken with a profile of what messages do, as siplb has one (see `cargo xtask build --help`);
+other parsers and instructions go without.
 ";
 
 /// Times from a machine where others use more than this share of a processor are not worth much.
 const WORTH_WARNING: f64 = 0.05;
+
+/// Benches that messages go through as they do through a worker.
+const TRAINING: &str = "^(parse|forward|nat|calls)/";
 
 /// What to measure.
 #[derive(Debug, PartialEq, Eq)]
@@ -176,15 +181,17 @@ fn measure(options: &Options) -> Result<()> {
     let mut noise = None;
     if !options.counts {
         cmd::step("benches: time");
+        let profile = profile_of_time()?;
         for bench in &crates {
-            cmd::run(bench.cargo(bench.time).arg("--no-run"))?;
+            cmd::run(bench.timed(profile.as_ref())?.arg("--no-run"))?;
         }
         warn_if_busy()?;
         let load = Load::start()?;
         for bench in &crates {
             cmd::step(&format!("time: {}", bench.title));
             for _ in 0..options.runs {
-                criterion::run(bench, options.filter.as_deref(), &mut table)?;
+                let command = bench.timed(profile.as_ref())?;
+                criterion::run(command, options.filter.as_deref(), &mut table)?;
             }
         }
         let others = load.of_others()?;
@@ -206,6 +213,24 @@ fn measure(options: &Options) -> Result<()> {
         println!("written to {}", path.display());
     }
     Ok(())
+}
+
+/// The profile that our time program is compiled with, as siplb is with its own.
+fn profile_of_time() -> Result<Option<Flag>> {
+    let cargo = || Crate::OURS.cargo(Crate::OURS.time);
+    profile::ensure(&Training {
+        name: Crate::OURS.time,
+        compile: &|| {
+            let mut command = cargo();
+            command.arg("--no-run");
+            command
+        },
+        run: &|| {
+            let mut command = cargo();
+            command.args(["--", "--profile-time", "1", TRAINING]);
+            command
+        },
+    })
 }
 
 /// Compiles the count programs and has callgrind count.
@@ -260,6 +285,17 @@ impl Crate {
             command.args(self.count_features);
         }
         command
+    }
+
+    /// `cargo bench` for the time program, ours with its profile.
+    fn timed(&self, profile: Option<&Flag>) -> Result<Command> {
+        let mut command = self.cargo(self.time);
+        if let Some(profile) = profile
+            && self.manifest == Self::OURS.manifest
+        {
+            profile.apply(&mut command)?;
+        }
+        Ok(command)
     }
 }
 

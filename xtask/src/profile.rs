@@ -52,8 +52,9 @@ pub fn rustc(flag: OsString) -> Result<()> {
     Err(error).with_context(|| format!("starting {}", compiler.display()))
 }
 
-/// What the flags are for. Their build scripts have other names.
-const CRATES: [&str; 3] = ["lb_userspace", "siplb", "siplb_training"];
+/// What the flags are for: the library, siplb, and the trainings of both, of which the second one is the bench `core`. Build scripts
+/// have other names.
+const CRATES: [&str; 4] = ["lb_userspace", "siplb", "siplb_training", "core"];
 
 fn takes_profile(arguments: &[OsString]) -> bool {
     let name = arguments
@@ -62,59 +63,75 @@ fn takes_profile(arguments: &[OsString]) -> bool {
     name.is_some_and(|name| CRATES.iter().any(|known| name == known))
 }
 
-/// `cargo build` of all programs in release, whose crates are compiled with `flag`.
-fn build(flag: String) -> Result<Command> {
-    let mut command = plain();
-    command
-        .env("RUSTC_WORKSPACE_WRAPPER", env::current_exe()?)
-        .env(FLAG, flag);
-    Ok(command)
+/// A program that shows which ways messages take.
+pub struct Training<'a> {
+    /// Of the profile.
+    pub name: &'a str,
+    /// Compiles it.
+    pub compile: &'a dyn Fn() -> Command,
+    /// Runs it.
+    pub run: &'a dyn Fn() -> Command,
 }
 
-fn plain() -> Command {
-    let mut command = cmd::cargo();
-    command.args(["build", "--release", "--workspace", "--exclude", "xtask"]);
-    command
+/// What crates are compiled with.
+#[derive(Clone, Debug)]
+pub struct Flag(String);
+
+impl Flag {
+    /// Has a command of cargo's compile lb-userspace and the programs with it.
+    ///
+    /// # Errors
+    ///
+    /// When our own program has no path.
+    pub fn apply(&self, command: &mut Command) -> Result<()> {
+        let wrapper = env::current_exe().context("asking where xtask is")?;
+        command.env("RUSTC_WORKSPACE_WRAPPER", wrapper);
+        command.env(FLAG, &self.0);
+        Ok(())
+    }
 }
 
-/// `cargo build` of siplb and what runs in labs, in release, with the profile. It is made first when there is none of these
-/// sources. Without it, loudly, where the compiler's parts for it are missing.
+/// The flag that compiles with a profile of this training. It is made first when there is none of these sources. `None`, loudly,
+/// where the compiler's parts for it are missing.
 ///
 /// # Errors
 ///
 /// When the training cannot be compiled or run.
-pub fn cargo_build() -> Result<Command> {
+pub fn ensure(training: &Training<'_>) -> Result<Option<Flag>> {
     let tools = match Tools::find() {
         Ok(tools) => tools,
         Err(missing) => {
             let line = "!".repeat(100);
             println!(
-                "{line}\n!! NO PROFILE: {missing}.\n!! siplb works as ever, and takes a quarter more time for a message.\n{line}"
+                "{line}\n!! NO PROFILE: {missing}.\n!! siplb does the same without, and takes a quarter more time for a message.\n{line}"
             );
-            return Ok(plain());
+            return Ok(None);
         }
     };
     let folder = cmd::target().join("profile");
-    let profile = folder.join("siplb.profdata");
-    let (stamp, key) = (folder.join("made-from"), tools.key()?);
+    let profile = folder.join(format!("{}.profdata", training.name));
+    let (stamp, key) = (profile.with_extension("made-from"), tools.key()?);
     if !profile.exists() || !fs::read_to_string(&stamp).is_ok_and(|made_from| made_from == key) {
-        train(&tools, &folder, &profile)?;
+        cmd::step("profile: which ways messages take");
+        fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+        train(training, &tools, &profile)?;
         fs::write(&stamp, key).with_context(|| format!("writing {}", stamp.display()))?;
     }
-    build(format!("-Cprofile-use={}", profile.display()))
+    Ok(Some(Flag(format!("-Cprofile-use={}", profile.display()))))
 }
 
 /// Counts, and writes the profile.
-fn train(tools: &Tools, folder: &Path, profile: &Path) -> Result<()> {
-    cmd::step("profile: which ways messages take");
+fn train(training: &Training<'_>, tools: &Tools, profile: &Path) -> Result<()> {
     // Where counts go is said when it runs.
-    let mut command = build(format!("-Cprofile-generate={}", folder.display()))?;
-    cmd::run(command.args(["--bin", "siplb-training"]))?;
+    let counting = Flag(format!("-Cprofile-generate={}", cmd::target().display()));
+    let mut compile = (training.compile)();
+    counting.apply(&mut compile)?;
+    cmd::run(&mut compile)?;
 
-    fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
-    let counts = folder.join("training.profraw");
-    let program = cmd::target().join("release/siplb-training");
-    cmd::run(cmd::foreign(program).env("LLVM_PROFILE_FILE", &counts))?;
+    let counts = profile.with_extension("profraw");
+    let mut run = (training.run)();
+    counting.apply(&mut run)?;
+    cmd::run(run.env("LLVM_PROFILE_FILE", &counts))?;
     cmd::run(
         cmd::foreign(&tools.profdata)
             .args(["merge", "--output"])

@@ -3,17 +3,17 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context, Result};
 
-use super::{Crate, scratch, table::Table};
+use super::{scratch, table::Table};
 use crate::cmd;
 
-/// Runs the time program of a crate and puts its medians into the table.
-pub fn run(bench: &Crate, filter: Option<&str>, table: &mut Table) -> Result<()> {
+/// Runs a time program and puts its medians into the table.
+pub fn run(mut command: Command, filter: Option<&str>, table: &mut Table) -> Result<()> {
     let folder = scratch("criterion")?;
-    let mut command = bench.cargo(bench.time);
     command.env("CRITERION_HOME", &folder);
     command.args(["--", "--noplot"]).args(filter);
     cmd::run(&mut command)?;
