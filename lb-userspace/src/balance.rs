@@ -185,6 +185,11 @@ impl Pool {
         positions.filter_map(|position| self.backends.get(usize::from(*position)))
     }
 
+    /// True when there is a backend that takes calls.
+    pub fn takes_calls(&self) -> bool {
+        self.table.is_some()
+    }
+
     /// The slot of a key, or `None` when no backend takes calls. It is on its way into the cache then.
     #[inline]
     pub fn slot(&self, key: &Key<'_>) -> Option<usize> {

@@ -140,8 +140,11 @@ impl<'a> Request<'a> {
         let follows = matches!(self.method, Method::Ack | Method::Cancel);
         let key = self.key(strategy);
         let by_turns = key.is_none() && strategy != Strategy::First;
-        // Before what is remembered is looked at, which may have to wait for memory as the table of slots may: so both come at a time.
-        let slot = pool.slot(&key.unwrap_or(Key::Text(self.call_id())));
+        // Mostly it has been looked up ahead: a load from the table of slots waits for memory.
+        let slot = match (strategy, self.ahead.slot) {
+            (Strategy::HashCallId, Some(slot)) if pool.takes_calls() => Some(slot),
+            _ => pool.slot(&key.unwrap_or(Key::Text(self.call_id()))),
+        };
 
         // A retransmission, CANCEL or ACK goes where its request went, unless nobody is there any more.
         let before = known.of_transaction();

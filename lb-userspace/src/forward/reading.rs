@@ -25,6 +25,8 @@ pub(super) struct Ahead {
     pub transaction: Option<TransactionId>,
     /// Where its call is remembered.
     pub call: Option<u64>,
+    /// The slot of its Call-ID, in the lookup table of whichever pool.
+    pub slot: Option<usize>,
 }
 
 impl Reading {
@@ -36,6 +38,7 @@ impl Reading {
         ahead: Ahead {
             transaction: None,
             call: None,
+            slot: None,
         },
     };
 
@@ -60,11 +63,11 @@ impl Reading {
         let transaction = table.keys.transaction_id(&parts);
         memory.pins.prefetch(transaction.number());
         self.ahead.transaction = Some(transaction);
-        let asks_for_call = match method {
-            Method::Invite => message.to_tag().is_none(),
-            method => method == Method::Ack,
-        };
-        if asks_for_call {
+        let opens_call = method == Method::Invite && message.to_tag().is_none();
+        if opens_call {
+            self.ahead.slot = table.slot_ahead(parts.call_id);
+        }
+        if opens_call || method == Method::Ack {
             let call = memory.hash(&Key::Call {
                 call_id: parts.call_id,
                 from_tag: parts.from_tag,

@@ -14,7 +14,7 @@ use super::{
     client_address::ClientAddresses, route_rule::TextKind, rule_index::RuleIndex,
 };
 use crate::{
-    balance::{Backend, BackendIndex, LookupTable, Pool, Roster, State},
+    balance::{Backend, BackendIndex, Key, LookupTable, Pool, Roster, State, Strategy},
     config::{Config, OnBreach, Registration, Topology},
     limit::CallLimits,
     nat::{Policy, PrivateNetworks},
@@ -282,6 +282,18 @@ impl Table {
         let method = method_of_rules(method);
         let place = self.rule_index.first(listener, method, source, text)?;
         Some((place, &self.routes[place]))
+    }
+
+    /// The slot of a Call-ID, on its way into the cache, when the last rule goes by it: mostly that takes what no other one does.
+    /// Slots are those of all pools, whose tables have one key.
+    #[inline]
+    pub(super) fn slot_ahead(&self, call_id: &[u8]) -> Option<usize> {
+        let rule = self.routes.last()?;
+        let pool = self.pools.get(rule.pool)?;
+        match rule.strategy.unwrap_or(pool.strategy) {
+            Strategy::HashCallId => pool.slot(&Key::Text(call_id)),
+            _ => None,
+        }
     }
 
     /// The rule that says what to do about a NAT when a client sends a message with this method (of its CSeq, for a response).

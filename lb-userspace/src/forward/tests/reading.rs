@@ -1,7 +1,7 @@
 //! Two readings take turns, as in a worker: what one held before leaves no trace.
 
 use super::edge::{CLIENT, Edge, INVITE, address, request};
-use crate::forward::{Datagram, ListenerIndex, Reading, Scratch, Verdict, decide, forward};
+use crate::forward::{Action, Datagram, ListenerIndex, Reading, Scratch, Verdict, decide, forward};
 
 fn datagrams() -> Vec<Vec<u8>> {
     let texts = [
@@ -86,5 +86,49 @@ fn the_next_one_may_be_read_before_this_one_is_decided_on() {
             "{}",
             payload.escape_ascii()
         );
+    }
+}
+
+/// The slot is looked up ahead in the table of the last rule's pool, whichever rule it is that matches then.
+#[test]
+fn what_is_looked_up_ahead_changes_no_choice() {
+    let strategies = [
+        "hash-call-id",
+        "hash-from-uri",
+        "weighted-round-robin",
+        "first",
+    ];
+    let backends = "{ name: a, address: '10.0.0.1:5060' }, { name: b, address: '10.0.0.2:5060' }, { name: c, address: '10.0.0.3:5060' }";
+    for [of_rule, of_last] in strategies
+        .iter()
+        .flat_map(|one| strategies.map(|other| [one, other]))
+    {
+        let config = format!(
+            "node: {{ name: t }}\n\
+             listeners: [ {{ name: public, address: 203.0.113.10 }} ]\n\
+             pools:\n\
+             - {{ name: one, strategy: {of_rule}, backends: [ {backends} ] }}\n\
+             - {{ name: last, strategy: {of_last}, backends: [ {} ] }}\n\
+             routes: [ {{ request_uri_user: bob, pool: one }}, {{ pool: last }} ]\n",
+            backends
+                .replace("10.0.0", "10.0.1")
+                .replace("name: ", "name: last-"),
+        );
+        let (mut ahead, mut late) = (Edge::with_config(&config), Edge::with_config(&config));
+        for number in 0..40 {
+            let user = ["bob", "carol"][number % 2];
+            let invite = INVITE
+                .replace("a84b4c76e66710", &format!("call{number}"))
+                .replace("776asdhds", &format!("b{number}"))
+                .replace("alice@", &format!("alice{number}@"))
+                .replace("INVITE sip:bob@", &format!("INVITE sip:{user}@"));
+            let datagram = datagram(invite.as_bytes());
+            let got = forward(&ahead.table, &datagram, &mut ahead.scratch).action;
+            // Not read before, so nothing is known ahead.
+            let mut reading = Reading::EMPTY;
+            let want = decide(&late.table, &datagram, &mut reading, &mut late.scratch).action;
+            assert!(matches!(want, Action::Forward { .. }), "{want:?}");
+            assert_eq!(got, want, "{config}{invite}");
+        }
     }
 }
