@@ -44,9 +44,6 @@ other parsers and instructions go without.
 /// Times from a machine where others use more than this share of a processor are not worth much.
 const WORTH_WARNING: f64 = 0.05;
 
-/// Benches that messages go through as they do through a worker.
-const TRAINING: &str = "^(parse|forward|nat|calls)/";
-
 /// What to measure.
 #[derive(Debug, PartialEq, Eq)]
 struct Options {
@@ -227,7 +224,7 @@ fn profile_of_time() -> Result<Option<Flag>> {
         },
         run: &|| {
             let mut command = cargo();
-            command.args(["--", "--profile-time", "1", TRAINING]);
+            command.args(["--", "--profile-time", "1"]);
             command
         },
     })

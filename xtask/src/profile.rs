@@ -24,13 +24,20 @@ use crate::cmd;
 /// What [`rustc`] adds to the arguments of the compiler. Not set: we are not called as one.
 pub const FLAG: &str = "SIPLB_PROFILE_FLAG";
 
-/// Sources that a profile is made from.
-const SOURCES: [&str; 6] = [
+/// What a profile depends on: the code, what it is compiled with, and the messages.
+const SOURCES: [&str; 13] = [
+    ".cargo/config.toml",
     "Cargo.lock",
     "Cargo.toml",
     "lb-common",
+    "lb-userspace/Cargo.toml",
     "lb-userspace/src",
-    "lb-userspace/benches",
+    "lb-userspace/benches/core.rs",
+    "lb-userspace/benches/edge.rs",
+    "lb-userspace/benches/messages",
+    "lb-userspace/tests/data/corpus/real",
+    "lb-userspace/tests/data/corpus/fixture",
+    "tests/Cargo.toml",
     "tests/src/bin/siplb-training",
 ];
 
@@ -214,10 +221,7 @@ fn hash(path: &Path, hasher: &mut impl Hasher) -> Result<()> {
         .collect::<Result<Vec<_>>>()
         .with_context(failed)?;
     paths.sort();
-    paths
-        .iter()
-        .filter(|path| path.file_name().is_none_or(|name| name != "target"))
-        .try_for_each(|path| hash(path, hasher))
+    paths.iter().try_for_each(|path| hash(path, hasher))
 }
 
 #[cfg(test)]
