@@ -185,18 +185,13 @@ impl Pool {
         positions.filter_map(|position| self.backends.get(usize::from(*position)))
     }
 
-    /// True when there is a backend that takes calls.
-    pub fn takes_calls(&self) -> bool {
-        self.table.is_some()
-    }
-
     /// The slot of a key, or `None` when no backend takes calls. It is on its way into the cache then.
     #[inline]
     pub fn slot(&self, key: &Key<'_>) -> Option<usize> {
         Some(self.table.as_ref()?.slot(key))
     }
 
-    /// The backend that a slot belongs to.
+    /// The backend that a slot belongs to, or `None` when no backend takes calls.
     pub fn at(&self, slot: usize) -> Option<&Backend> {
         self.backends.get(self.table.as_ref()?.backend(slot))
     }

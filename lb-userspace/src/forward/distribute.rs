@@ -142,7 +142,7 @@ impl<'a> Request<'a> {
         let by_turns = key.is_none() && strategy != Strategy::First;
         // Mostly it has been looked up ahead: a load from the table of slots waits for memory.
         let slot = match (strategy, self.ahead.slot) {
-            (Strategy::HashCallId, Some(slot)) if pool.takes_calls() => Some(slot),
+            (Strategy::HashCallId, Some(slot)) => Some(slot),
             _ => pool.slot(&key.unwrap_or(Key::Text(self.call_id()))),
         };
 
