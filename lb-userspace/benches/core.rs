@@ -63,6 +63,15 @@ fn forward(criterion: &mut Criterion) {
     }
 }
 
+fn frames(criterion: &mut Criterion) {
+    let mut edge = Edge::plain();
+    let cases = edge.cases();
+    let mut group = criterion.benchmark_group("frame");
+    per_message(&mut group, &cases, |case| {
+        black_box(edge.handle_frame(case));
+    });
+}
+
 fn rules(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("forward");
     for (mut edge, case) in Edge::ruled() {
@@ -229,6 +238,6 @@ criterion_group! {
     config = Criterion::default()
         .warm_up_time(Duration::from_secs(1))
         .measurement_time(Duration::from_secs(3));
-    targets = parse, forward, rules, calls, handover
+    targets = parse, forward, frames, rules, calls, handover
 }
 criterion_main!(benches);

@@ -24,6 +24,13 @@ fn measured_parse(case: &Case) {
 }
 
 #[inline(never)]
+fn measured_forward_frames(edge: &mut Edge, cases: &[Case]) {
+    for case in cases {
+        black_box(edge.handle_frame(case));
+    }
+}
+
+#[inline(never)]
 fn measured_forward(edge: &mut Edge, cases: &[Case]) {
     for case in cases {
         black_box(edge.handle(case));
@@ -65,6 +72,15 @@ fn count(wanted: Option<&str>) {
                 let bytes = group.iter().map(|case| case.bytes.len()).sum::<usize>();
                 println!("{name} {} {bytes}", group.len());
             }
+        }
+    }
+    let mut edge = Edge::plain();
+    for case in edge.cases() {
+        let name = format!("frame/{}", case.name);
+        if is_wanted(&name) {
+            black_box(edge.handle_frame(&case));
+            measured_forward_frames(&mut edge, slice::from_ref(&case));
+            println!("{name} 1 {}", case.bytes.len());
         }
     }
     for (mut edge, case) in Edge::ruled() {

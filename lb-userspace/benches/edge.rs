@@ -7,7 +7,8 @@ use std::{hint::black_box, net::SocketAddr};
 
 use lb_userspace::{
     config,
-    forward::{Action, Datagram, ListenerIndex, Outcome, Scratch, Table, forward},
+    forward::{Action, Datagram, ListenerIndex, Outcome, Reading, Scratch, Table, decide, forward},
+    frame::{self, Arrival, Ends, Message, NextHop},
     token::Keys,
 };
 
@@ -17,6 +18,17 @@ const CLIENT: &str = "198.51.100.7:40962";
 const CARRIER: &str = "10.20.30.41:5060";
 /// Calls under way at a time in `calls`: their messages do not fit the first-level cache.
 pub const CALLS: usize = 64;
+
+/// Where all messages go.
+const VIP: &str = "203.0.113.10:5060";
+/// The way that everything takes.
+const WAY: NextHop = NextHop {
+    port: 0,
+    destination_mac: [2, 0, 0, 0, 0, 1],
+    source_mac: [2, 0, 0, 0, 0, 2],
+    vlan: None,
+    mtu: 1500,
+};
 
 /// A listener that forwards and does no more.
 const PLAIN: &str = "
@@ -103,6 +115,8 @@ pub struct Case {
     pub name: &'static str,
     /// UDP payload.
     pub bytes: Vec<u8>,
+    /// The same with headers before it.
+    pub frame: Vec<u8>,
     /// Where it comes from.
     pub source: SocketAddr,
     /// A bench of anything else would measure a mistake.
@@ -111,10 +125,20 @@ pub struct Case {
 
 impl Case {
     fn new(name: &'static str, bytes: impl Into<Vec<u8>>, source: &str, outcome: Outcome) -> Self {
+        let ends = Ends {
+            source: source.parse().expect("an address"),
+            destination: VIP.parse().expect("an address"),
+        };
+        let bytes = bytes.into();
+        let mut memory = vec![0; 4096];
+        let message = Message::New(&bytes);
+        let written = frame::write(&mut memory, &WAY, &ends, &message, None, 0);
+        memory.truncate(written.expect("room"));
         Self {
             name,
-            bytes: bytes.into(),
-            source: source.parse().expect("an address"),
+            bytes,
+            frame: memory,
+            source: ends.source,
             outcome,
         }
     }
@@ -208,6 +232,40 @@ impl Edge {
             Action::Drop | Action::Absorb | Action::AwaitName => (Some(0), 0),
         };
         (verdict.outcome, written.unwrap_or(0), difference)
+    }
+
+    /// What a worker does for a frame between rings: read the headers, decide, and write what is sent with its headers. Returns
+    /// the outcome and the length sent.
+    #[inline]
+    pub fn handle_frame(&mut self, case: &Case) -> (Outcome, usize) {
+        let arrival = Arrival::of_frame(black_box(&case.frame), &self.table.listeners);
+        let arrival = arrival.expect("a frame for the listener");
+        let mut reading = Reading::EMPTY;
+        reading.read(&self.table, &arrival.datagram, &self.scratch.memory);
+        let verdict = decide(
+            &self.table,
+            &arrival.datagram,
+            &mut reading,
+            &mut self.scratch,
+        );
+        let (to, message, made_from) = match verdict.action {
+            Action::Forward { to, .. } => {
+                let message = Message::Edited {
+                    payload: arrival.datagram.payload,
+                    edits: &self.scratch.edits,
+                };
+                (to, message, Some(&arrival))
+            }
+            Action::Reply { to } => (to, Message::New(&self.scratch.reply), None),
+            Action::Drop | Action::Absorb | Action::AwaitName => return (verdict.outcome, 0),
+        };
+        let leaving = Ends {
+            source: arrival.destination,
+            destination: to,
+        };
+        let memory = &mut self.frame;
+        let written = frame::write(memory, black_box(&WAY), &leaving, &message, made_from, 1);
+        (verdict.outcome, written.unwrap_or(0))
     }
 
     /// Handles a datagram that must be sent on, and returns its text and where it goes.

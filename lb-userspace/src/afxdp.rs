@@ -14,7 +14,6 @@
 
 #![allow(unsafe_code)]
 
-pub mod frame;
 pub mod program;
 mod socket;
 mod umem;

@@ -15,6 +15,7 @@ pub mod config;
 #[cfg(feature = "node")]
 pub mod control;
 pub mod forward;
+pub mod frame;
 #[cfg(feature = "node")]
 pub mod kernel_socket;
 pub mod limit;

@@ -12,7 +12,6 @@ mod way_out;
 
 use std::{
     hash::{BuildHasher, RandomState},
-    net::SocketAddr,
     os::fd::AsFd,
     sync::{
         Arc,
@@ -23,22 +22,16 @@ use std::{
 
 use arc_swap::{ArcSwap, Cache};
 use crossbeam_utils::CachePadded;
-use lb_common::{
-    decode::{Decoded, Udp, decode},
-    prefetch::prefetch_all,
-};
+use lb_common::prefetch::prefetch_all;
 
-use self::{
-    sweep::Sweep,
-    way_out::{Message, WayOut},
-};
+use self::{sweep::Sweep, way_out::WayOut};
 use crate::{
-    afxdp::{BATCH, Receiver, Sender, TxPool, frame, program::Gates},
+    afxdp::{BATCH, Receiver, Sender, TxPool, program::Gates},
     control::{next_hops::NextHops, resolver::Asker},
     forward::{
-        Action, Datagram, Listener, ListenerIndex, Memory, Outcome, Reading, Scratch, Table,
-        Verdict, decide,
+        Action, Datagram, ListenerIndex, Memory, Outcome, Reading, Scratch, Table, Verdict, decide,
     },
+    frame::{Arrival, Ends, Message, Useless},
     kernel_socket::KernelSocket,
     names::Names,
     sharing::{Handover, Side},
@@ -364,45 +357,20 @@ fn retry_waiting(table: &Table, scratch: &mut Scratch, way_out: &mut WayOut) -> 
     count
 }
 
-/// A frame that has a datagram for a listener of ours.
-struct Arrival<'a> {
-    udp: Udp,
-    ends: frame::Ends,
-    datagram: Datagram<'a>,
-}
-
-impl<'a> Arrival<'a> {
-    /// `None` when the frame is of no use, which has been counted then.
-    #[inline(always)]
-    fn of_frame(bytes: &'a [u8], table: &Table, stats: &WorkerStats) -> Option<Self> {
-        let udp = match decode(bytes) {
-            Decoded::Udp(udp) => udp,
-            Decoded::NotOurs(_) => {
-                stats.add(Counter::FrameNotOurs, 1);
-                return None;
-            }
-            Decoded::Broken(_) => {
-                stats.add(Counter::FrameBroken, 1);
-                return None;
-            }
-        };
-        let ends = frame::ends(&udp);
-        let Some(listener) = find_listener(&table.listeners, ends.destination) else {
-            // Between the map of VIPs and the table of a reload.
-            stats.add(Counter::FrameNotOurs, 1);
-            return None;
-        };
-        let datagram = Datagram {
-            payload: &bytes[udp.payload_offset..][..udp.payload_len],
-            source: ends.source,
-            listener,
-        };
-        Some(Self {
-            udp,
-            ends,
-            datagram,
-        })
-    }
+/// What a frame has for us; `None` when it has nothing, which has been counted then.
+#[inline(always)]
+fn arrival<'a>(frame: &'a [u8], table: &Table, stats: &WorkerStats) -> Option<Arrival<'a>> {
+    let useless = match Arrival::of_frame(frame, &table.listeners) {
+        Ok(arrival) => return Some(arrival),
+        Err(useless) => useless,
+    };
+    let counter = match useless {
+        // For no listener: between the map of VIPs and the table of a reload.
+        Useless::NotOurs => Counter::FrameNotOurs,
+        Useless::Broken => Counter::FrameBroken,
+    };
+    stats.add(counter, 1);
+    None
 }
 
 /// Handles one batch of each RX ring, hands over what others take of it, and handles what others have handed over. Returns the
@@ -422,7 +390,7 @@ fn drain_with_others(
         for bytes in parcel.frames() {
             taken += 1;
             // Again: the other one reads only as much as it takes to find the call.
-            if let Some(arrival) = Arrival::of_frame(bytes, table, &way_out.stats) {
+            if let Some(arrival) = arrival(bytes, table, &way_out.stats) {
                 let mut reading = Reading::EMPTY;
                 reading.read(table, &arrival.datagram, &scratch.memory);
                 handle(&arrival, &mut reading, table, scratch, way_out);
@@ -480,7 +448,7 @@ fn drain_rx_ring(
         }
         arrived.frames += 1;
         arrived.bytes += bytes.len() as u64;
-        let next = Arrival::of_frame(bytes, table, &way_out.stats);
+        let next = arrival(bytes, table, &way_out.stats);
         let next = match (next, &mut sharing) {
             (Some(next), Some(sharing)) => match sharing.hand_over(bytes, next.datagram.payload) {
                 Handover::Stays => Some(next),
@@ -537,12 +505,7 @@ fn handle(
     scratch: &mut Scratch,
     way_out: &mut WayOut,
 ) {
-    let Arrival {
-        udp,
-        ends,
-        datagram,
-    } = arrival;
-    let (ends, payload, listener) = (*ends, datagram.payload, datagram.listener);
+    let datagram = &arrival.datagram;
     let verdict = decide(table, datagram, reading, scratch);
     way_out.count(table, &verdict, datagram, scratch);
     if way_out.tap.is_on() {
@@ -555,35 +518,36 @@ fn handle(
             verdict: &verdict,
             scratch,
             way: Way::AfXdp,
-            is_spoilt: needs_checksum && !frame::checksum_is_right(udp, &ends, payload),
+            is_spoilt: needs_checksum && !arrival.checksum_is_right(),
         };
         way_out.tap.offer(&look, &way_out.stats);
     }
     match verdict.action {
         Action::Forward { to, from, .. } => {
             let leaves_from = table.listeners.get(usize::from(from.0));
-            let leaving = frame::Ends {
-                source: leaves_from.map_or(ends.destination, |listener| listener.address),
+            let leaving = Ends {
+                source: leaves_from.map_or(arrival.destination, |listener| listener.address),
                 destination: to,
             };
             let message = Message::Edited {
-                payload,
+                payload: datagram.payload,
                 edits: &scratch.edits,
             };
-            way_out.send(from, leaving, message, Some((udp, &ends)));
+            way_out.send(from, leaving, message, Some(arrival));
         }
-        Action::Reply { .. } if !frame::checksum_is_right(udp, &ends, payload) => {
+        Action::Reply { .. } if !arrival.checksum_is_right() => {
             // A new message would get a right checksum whatever it was made from.
             way_out.stats.add(Counter::BadUdpChecksum, 1);
         }
         Action::Reply { to } => {
-            let leaving = frame::Ends {
-                source: ends.destination,
+            let leaving = Ends {
+                source: arrival.destination,
                 destination: to,
             };
-            way_out.send(listener, leaving, Message::New(&scratch.reply), None);
+            let message = Message::New(&scratch.reply);
+            way_out.send(datagram.listener, leaving, message, None);
         }
-        Action::AwaitName if !frame::checksum_is_right(udp, &ends, payload) => {
+        Action::AwaitName if !arrival.checksum_is_right() => {
             // As for a reply: it leaves with a checksum of the kernel's.
             way_out.stats.add(Counter::BadUdpChecksum, 1);
             way_out.stats.outcome(Outcome::AwaitsName);
@@ -659,12 +623,4 @@ fn send_verdict_by_kernel(
         Action::AwaitName => way_out.wait(datagram, scratch.now_ns),
         Action::Drop | Action::Absorb => {}
     }
-}
-
-/// The listener that a datagram was sent to. There are few: a scan is faster than a hash.
-fn find_listener(listeners: &[Listener], destination: SocketAddr) -> Option<ListenerIndex> {
-    let index = listeners
-        .iter()
-        .position(|listener| listener.address == destination)?;
-    Some(ListenerIndex(index as u16))
 }

@@ -8,12 +8,10 @@ use std::{
 
 use lb_userspace::{
     afxdp::{
-        self, Bound, Receiver, Sender, SocketOptions, TxChunk, TxPool, Umem,
-        frame::{self, Ends},
-        program::Program,
+        self, Bound, Receiver, Sender, SocketOptions, TxChunk, TxPool, Umem, program::Program,
     },
     config::{WantedAttach, ZeroCopy},
-    control::next_hops::NextHop,
+    frame::{self, Ends, NextHop},
     sys::thread::monotonic_ns,
 };
 use siplb_lab::{Host, can_run, until};

@@ -16,22 +16,7 @@ mod watcher;
 pub use table::NextHops;
 pub use watcher::Watcher;
 
-/// The way to a destination: everything that an Ethernet header needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct NextHop {
-    /// Index into the interfaces that [`Watcher::start`] was given.
-    pub port: u8,
-    /// MAC address of the neighbour: the destination itself or the gateway to it.
-    pub destination_mac: [u8; 6],
-    /// MAC address of our interface, or of the VLAN device on it.
-    pub source_mac: [u8; 6],
-    /// VLAN id (IEEE 802.1Q, priority 0) when the route leaves by a VLAN device.
-    pub vlan: Option<u16>,
-    /// Largest IP packet that fits this way, in bytes: the route's MTU or the link's, whichever is smaller.
-    pub mtu: u16,
-}
-
-/// Why there is no [`NextHop`] for a destination.
+/// Why there is no [`crate::frame::NextHop`] for a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Miss {
     /// No route, or one that refuses (blackhole, unreachable, prohibit), or not a unicast address that can be routed.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::{control::next_hops::NextHop, forward::spread};
+use crate::{forward::spread, frame::NextHop};
 
 /// As a power of two: how many destinations are kept.
 const PLACE_BITS: u32 = 8;

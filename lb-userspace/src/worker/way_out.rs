@@ -2,54 +2,24 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use arc_swap::{ArcSwap, Cache};
-use lb_common::decode::Udp;
-
 use super::{Port, Transmit, recent_ways::RecentWays, waiting::Waiting};
 use crate::{
-    afxdp::{Sender, TxPool, frame},
+    afxdp::{Sender, TxPool},
     balance::BackendIndex,
     control::{
-        next_hops::{Miss, NextHop, NextHops},
+        next_hops::{Miss, NextHops},
         resolver::Asker,
     },
     forward::{
-        Action, Datagram, Edits, ListenerIndex, MessageClass, Outcome, Scratch, Seen, Table,
-        Verdict,
+        Action, Datagram, ListenerIndex, MessageClass, Outcome, Scratch, Seen, Table, Verdict,
     },
+    frame::{self, Arrival, Ends, Message, NextHop},
     kernel_socket::KernelSocket,
     stats::{Counter, Direction, Side, WorkerStats},
     sys::thread::monotonic_ns,
     tap::TapSide,
 };
-
-/// What is to be sent.
-pub(super) enum Message<'a> {
-    /// What arrived, changed.
-    Edited { payload: &'a [u8], edits: &'a Edits },
-    /// Made by us.
-    New(&'a [u8]),
-}
-
-impl Message<'_> {
-    fn len(&self) -> usize {
-        match self {
-            Self::Edited { payload, edits } => edits.output_len(payload.len()),
-            Self::New(bytes) => bytes.len(),
-        }
-    }
-
-    /// Writes the message to the start of `memory`; `None` when there is not enough of it.
-    fn write(&self, memory: &mut [u8]) -> Option<usize> {
-        match self {
-            Self::Edited { payload, edits } => edits.apply(payload, memory),
-            Self::New(bytes) => {
-                memory.get_mut(..bytes.len())?.copy_from_slice(bytes);
-                Some(bytes.len())
-            }
-        }
-    }
-}
+use arc_swap::{ArcSwap, Cache};
 
 fn side(is_inside: bool) -> Side {
     match is_inside {
@@ -230,9 +200,9 @@ impl WayOut {
     pub fn send(
         &mut self,
         listener: ListenerIndex,
-        ends: frame::Ends,
+        ends: Ends,
         message: Message<'_>,
-        arrival: Option<(&Udp, &frame::Ends)>,
+        arrival: Option<&Arrival<'_>>,
     ) {
         if self.send_by_af_xdp(&ends, &message, arrival).is_none() {
             self.send_by_kernel(listener, ends.destination, &message);
@@ -242,14 +212,13 @@ impl WayOut {
     /// `None`: the kernel has to do it, and the reason has been counted.
     fn send_by_af_xdp(
         &mut self,
-        ends: &frame::Ends,
+        ends: &Ends,
         message: &Message<'_>,
-        arrival: Option<(&Udp, &frame::Ends)>,
+        arrival: Option<&Arrival<'_>>,
     ) -> Option<()> {
         let hop = self.next_hop(ends)?;
         let is_ipv4 = ends.source.is_ipv4();
-        let message_len = message.len();
-        if frame::packet_len(is_ipv4, message_len) > usize::from(hop.mtu) {
+        if frame::packet_len(is_ipv4, message.len()) > usize::from(hop.mtu) {
             self.stats.add(Counter::LargerThanMtu, 1);
             return None;
         }
@@ -266,33 +235,15 @@ impl WayOut {
             self.stats.add(Counter::TxNoChunk, 1);
             return None;
         };
-        let headers_len = frame::headers_len(&hop, is_ipv4);
+        self.identification = self.identification.wrapping_add(1);
         let memory = pool.memory(&mut chunk);
-        let Some(written) = memory
-            .get_mut(headers_len..)
-            .and_then(|memory| message.write(memory))
-        else {
+        let written = frame::write(memory, &hop, ends, message, arrival, self.identification);
+        let Some(frame_len) = written else {
             // The way's MTU is larger than a chunk of ours.
             pool.give_back(chunk);
             self.stats.add(Counter::LargerThanMtu, 1);
             return None;
         };
-        let frame_len = headers_len + written;
-        let checksum = match (message, arrival) {
-            (Message::Edited { payload, edits }, Some((udp, arrived))) => {
-                let difference = edits.checksum_difference(payload);
-                frame::updated_checksum(udp, arrived, ends, written, difference)
-            }
-            _ => frame::new_checksum(ends, &memory[headers_len..frame_len]),
-        };
-        self.identification = self.identification.wrapping_add(1);
-        frame::write_headers(
-            &mut memory[..frame_len],
-            &hop,
-            ends,
-            checksum,
-            self.identification,
-        );
         pool.set_len(&mut chunk, frame_len);
         match sender.enqueue(chunk) {
             Ok(()) => {
@@ -308,7 +259,7 @@ impl WayOut {
         }
     }
 
-    fn next_hop(&mut self, ends: &frame::Ends) -> Option<NextHop> {
+    fn next_hop(&mut self, ends: &Ends) -> Option<NextHop> {
         if ends.source.is_ipv4() != ends.destination.is_ipv4() {
             // The configuration keeps families apart; a forged token cannot pass its MAC. The kernel refuses and counts.
             return None;

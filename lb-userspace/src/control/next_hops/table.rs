@@ -12,9 +12,10 @@ use std::{
 use prefix_trie::PrefixMap;
 
 use super::{
-    Miss, NextHop,
+    Miss,
     facts::{Freshness, Level, Link, Neighbour, Route, RouteKind},
 };
+use crate::frame::NextHop;
 
 /// Most gateways that are kept fresh without being used: a bound on the work of one round.
 const MAX_GATEWAYS: usize = 4096;

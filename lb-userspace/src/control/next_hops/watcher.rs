@@ -49,7 +49,7 @@ impl Watcher {
     /// Reads routes and neighbours of the network namespace of the calling thread and starts to follow them.
     /// The first snapshot is there when this returns.
     ///
-    /// `interfaces` are the names of our interfaces, in the order of [`super::NextHop::port`]. They may come and go.
+    /// `interfaces` are the names of our interfaces, in the order of [`crate::frame::NextHop::port`]. They may come and go.
     /// The neighbours on the way to `keep_fresh` (the backends) and all gateways behind our interfaces are resolved
     /// without waiting for traffic.
     ///

@@ -1,10 +1,13 @@
-//! Ethernet, IP and UDP headers of what we send, and its UDP checksum.
+//! Frames as a worker reads them and as it writes them: Ethernet, IP and UDP headers, and the UDP checksum.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+mod arrival;
 
-use lb_common::{checksum, decode::Udp};
+use std::net::{IpAddr, SocketAddr};
 
-use crate::control::next_hops::NextHop;
+use lb_common::checksum;
+
+pub use self::arrival::{Arrival, Useless};
+use crate::forward::Edits;
 
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
 const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
@@ -16,6 +19,61 @@ const UDP_HEADER_BYTES: usize = 8;
 const UDP: u8 = 17;
 /// As the kernel's own datagrams have it (`net.ipv4.ip_default_ttl`).
 const TTL: u8 = 64;
+
+/// The way to a destination: everything that an Ethernet header needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NextHop {
+    /// Index into the interfaces of the node.
+    pub port: u8,
+    /// MAC address of the neighbour: the destination itself or the gateway to it.
+    pub destination_mac: [u8; 6],
+    /// MAC address of our interface, or of the VLAN device on it.
+    pub source_mac: [u8; 6],
+    /// VLAN id (IEEE 802.1Q, priority 0) when the route leaves by a VLAN device.
+    pub vlan: Option<u16>,
+    /// Largest IP packet that fits this way, in bytes: the route's MTU or the link's, whichever is smaller.
+    pub mtu: u16,
+}
+
+/// What is to be sent.
+#[derive(Clone, Copy, Debug)]
+pub enum Message<'a> {
+    /// What arrived, changed.
+    Edited {
+        /// As it arrived.
+        payload: &'a [u8],
+        /// The changes.
+        edits: &'a Edits,
+    },
+    /// Made by us.
+    New(&'a [u8]),
+}
+
+impl Message<'_> {
+    /// Bytes as it leaves.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Edited { payload, edits } => edits.output_len(payload.len()),
+            Self::New(bytes) => bytes.len(),
+        }
+    }
+
+    /// True when nothing would be left of it.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Writes the message to the start of `memory`; `None` when there is not enough of it.
+    pub fn write(&self, memory: &mut [u8]) -> Option<usize> {
+        match self {
+            Self::Edited { payload, edits } => edits.apply(payload, memory),
+            Self::New(bytes) => {
+                memory.get_mut(..bytes.len())?.copy_from_slice(bytes);
+                Some(bytes.len())
+            }
+        }
+    }
+}
 
 /// Where a datagram comes from and goes to. Both ends are of one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +98,36 @@ pub fn packet_len(is_ipv4: bool, payload_len: usize) -> usize {
 pub fn headers_len(hop: &NextHop, is_ipv4: bool) -> usize {
     let ethernet = if hop.vlan.is_some() { 18 } else { 14 };
     ethernet + packet_len(is_ipv4, 0)
+}
+
+/// Writes a whole frame to the start of `memory` and returns its length; `None` when there is not enough of it.
+///
+/// `arrival` is what the message was made from, if it arrived: then its checksum is carried on, and a wrong one stays wrong.
+/// `identification` is as for [`write_headers`].
+///
+/// # Panics
+///
+/// When the message is longer than an IP packet can be: the caller compared it with the MTU.
+#[inline]
+pub fn write(
+    memory: &mut [u8],
+    hop: &NextHop,
+    ends: &Ends,
+    message: &Message<'_>,
+    arrival: Option<&Arrival<'_>>,
+    identification: u16,
+) -> Option<usize> {
+    let headers_len = headers_len(hop, ends.source.is_ipv4());
+    let written = message.write(memory.get_mut(headers_len..)?)?;
+    let frame = &mut memory[..headers_len + written];
+    let checksum = match (message, arrival) {
+        (Message::Edited { payload, edits }, Some(arrival)) => {
+            arrival.updated_checksum(ends, written, edits.checksum_difference(payload))
+        }
+        _ => new_checksum(ends, &frame[headers_len..]),
+    };
+    write_headers(frame, hop, ends, checksum, identification);
+    Some(frame.len())
 }
 
 /// Writes the headers to the start of `frame`, which is as long as headers and payload together.
@@ -143,58 +231,12 @@ pub fn new_checksum(ends: &Ends, payload: &[u8]) -> u16 {
     as_sent(!sum)
 }
 
-/// UDP checksum of a payload that arrived and was changed (RFC 1624): a checksum that was wrong stays wrong, and the
-/// "none" of IPv4 stays.
-///
-/// `difference` is the sum of the payload as it leaves less the sum of it as it came ([`crate::forward::Edits`]).
-pub fn updated_checksum(
-    arrival: &Udp,
-    arrived: &Ends,
-    leaving: &Ends,
-    leaving_len: usize,
-    difference: u16,
-) -> u16 {
-    if arrival.udp_checksum == 0 {
-        return 0;
-    }
-    let headers = checksum::sub(
-        header_sum(leaving, leaving_len),
-        header_sum(arrived, arrival.payload_len),
-    );
-    as_sent(checksum::update(
-        arrival.udp_checksum,
-        checksum::add(headers, difference),
-    ))
-}
-
-/// Whether the UDP checksum of a datagram that arrived is right, or absent as IPv4 allows.
-pub fn checksum_is_right(arrival: &Udp, arrived: &Ends, payload: &[u8]) -> bool {
-    arrival.udp_checksum == 0 || new_checksum(arrived, payload) == as_sent(arrival.udp_checksum)
-}
-
-/// Source and destination of a datagram that arrived.
-pub fn ends(arrival: &Udp) -> Ends {
-    let address = |octets: [u8; 16], port| {
-        let ip = if arrival.is_ipv6 {
-            IpAddr::V6(Ipv6Addr::from(octets))
-        } else {
-            let [.., a, b, c, d] = octets;
-            IpAddr::V4(Ipv4Addr::new(a, b, c, d))
-        };
-        SocketAddr::new(ip, port)
-    };
-    Ends {
-        source: address(arrival.source, arrival.source_port),
-        destination: address(arrival.destination, arrival.destination_port),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use lb_common::decode::{Decoded, decode};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::forward::{Listener, ListenerIndex};
 
     fn hop(vlan: Option<u16>) -> NextHop {
         NextHop {
@@ -226,28 +268,77 @@ mod tests {
         }
     }
 
+    fn listeners(ends: &Ends) -> [Listener; 2] {
+        let mut other = ends.destination;
+        other.set_port(other.port() + 1);
+        [other, ends.destination].map(|address| Listener::new("public".into(), address))
+    }
+
     #[test]
-    fn the_decoder_reads_what_is_written() {
+    fn what_is_written_arrives() {
         for is_ipv4 in [true, false] {
             for vlan in [None, Some(42)] {
-                let written = some_ends(is_ipv4);
-                let bytes = frame(&hop(vlan), &written, b"OPTIONS sip:x SIP/2.0\r\n");
+                let ends = some_ends(is_ipv4);
+                let listeners = listeners(&ends);
+                let payload = b"OPTIONS sip:x SIP/2.0\r\n";
                 // The decoder also verifies the IPv4 header checksum.
-                let Decoded::Udp(udp) = decode(bytes.as_slice()) else {
-                    panic!("{vlan:?} {is_ipv4}")
-                };
-                assert_eq!(ends(&udp), written);
-                assert_eq!(udp.vlan, vlan);
-                let payload = &bytes[udp.payload_offset..][..udp.payload_len];
-                assert_eq!(payload, b"OPTIONS sip:x SIP/2.0\r\n");
-                assert!(checksum_is_right(&udp, &written, payload));
-                assert!(!checksum_is_right(
-                    &udp,
-                    &written,
-                    b"OPTIONS sip:y SIP/2.0\r\n"
-                ));
+                let mut bytes = frame(&hop(vlan), &ends, payload);
+                let arrival = Arrival::of_frame(&bytes, &listeners).unwrap();
+                assert_eq!(arrival.ends(), ends);
+                assert_eq!(arrival.datagram.listener, ListenerIndex(1));
+                assert_eq!(arrival.datagram.payload, payload);
+                assert!(arrival.checksum_is_right());
+                *bytes.last_mut().unwrap() ^= 1;
+                let arrival = Arrival::of_frame(&bytes, &listeners).unwrap();
+                assert!(!arrival.checksum_is_right());
             }
         }
+    }
+
+    #[test]
+    fn what_is_for_nobody_here_is_useless() {
+        for is_ipv4 in [true, false] {
+            let ends = some_ends(is_ipv4);
+            let bytes = frame(&hop(None), &ends, b"x");
+            let elsewhere = Ends {
+                source: ends.source,
+                destination: ends.source,
+            };
+            let of = |bytes: &[u8], ends: &Ends| Arrival::of_frame(bytes, &listeners(ends)).err();
+            assert_eq!(of(&bytes, &elsewhere), Some(Useless::NotOurs));
+            assert_eq!(of(&bytes, &some_ends(!is_ipv4)), Some(Useless::NotOurs));
+            assert_eq!(of(&bytes[..bytes.len() - 1], &ends), Some(Useless::Broken));
+            assert_eq!(of(&bytes[..13], &ends), Some(Useless::Broken));
+            assert_eq!(of(&bytes, &ends), None);
+        }
+        // Four bytes in a listener of IPv6 are not an address of IPv4, whatever its first ones are.
+        let ends = some_ends(true);
+        let mapped = "[::ffff:198.51.100.7]:5066".parse().unwrap();
+        let bytes = frame(&hop(None), &ends, b"x");
+        let listeners = [Listener::new("mapped".into(), mapped)];
+        assert_eq!(
+            Arrival::of_frame(&bytes, &listeners).err(),
+            Some(Useless::NotOurs)
+        );
+    }
+
+    #[test]
+    fn a_frame_needs_room_for_all_of_it() {
+        let ends = some_ends(true);
+        let message = Message::New(b"SIP/2.0 200 OK\r\n\r\n");
+        let mut memory = vec![0xaa; 14 + 20 + 8 + message.len()];
+        for room in 0..memory.len() {
+            let written = write(&mut memory[..room], &hop(None), &ends, &message, None, 7);
+            assert_eq!(written, None, "{room}");
+        }
+        assert_eq!(
+            write(&mut memory, &hop(None), &ends, &message, None, 7),
+            Some(memory.len())
+        );
+        let listeners = listeners(&ends);
+        let arrival = Arrival::of_frame(&memory, &listeners).unwrap();
+        assert!(arrival.checksum_is_right());
+        assert_eq!(arrival.datagram.payload, b"SIP/2.0 200 OK\r\n\r\n");
     }
 
     proptest! {
@@ -261,20 +352,21 @@ mod tests {
             let arrived = some_ends(is_ipv4);
             let leaving = Ends { source: arrived.destination, destination: arrived.source };
             let bytes = frame(&hop(None), &arrived, &old);
-            let Decoded::Udp(mut udp) = decode(bytes.as_slice()) else { panic!() };
+            let listeners = listeners(&arrived);
+            let mut arrival = Arrival::of_frame(&bytes, &listeners).unwrap();
             let difference = checksum::sub(
                 checksum::fold(checksum::sum(&new)),
                 checksum::fold(checksum::sum(&old)),
             );
             let right = new_checksum(&leaving, &new);
-            prop_assert_eq!(updated_checksum(&udp, &arrived, &leaving, new.len(), difference), right);
+            prop_assert_eq!(arrival.updated_checksum(&leaving, new.len(), difference), right);
 
-            udp.udp_checksum ^= flipped;
+            arrival.udp_checksum ^= flipped;
             // 0 is "none": it stays.
-            prop_assume!(udp.udp_checksum != 0);
-            prop_assert_ne!(updated_checksum(&udp, &arrived, &leaving, new.len(), difference), right);
-            udp.udp_checksum = 0;
-            prop_assert_eq!(updated_checksum(&udp, &arrived, &leaving, new.len(), difference), 0);
+            prop_assume!(arrival.udp_checksum != 0);
+            prop_assert_ne!(arrival.updated_checksum(&leaving, new.len(), difference), right);
+            arrival.udp_checksum = 0;
+            prop_assert_eq!(arrival.updated_checksum(&leaving, new.len(), difference), 0);
         }
     }
 }
