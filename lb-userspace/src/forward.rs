@@ -56,6 +56,7 @@ use crate::{
     balance::BackendIndex,
     names::{Names, OwnedQuestion},
     nat,
+    sip::StartLine,
     validate::Reason,
 };
 
@@ -232,8 +233,10 @@ pub fn decide(
     }
     let message = &reading.message;
     scratch.seen = Some(Seen::of(message, datagram.payload));
-    match request::decide(table, listener, &datagram, reading, scratch) {
-        Some(verdict) => verdict,
-        None => response::decide(table, listener, &datagram, message, scratch),
+    match message.start_line {
+        StartLine::Request { .. } => request::decide(table, listener, &datagram, reading, scratch),
+        StartLine::Response { .. } => {
+            response::decide(table, listener, &datagram, message, scratch)
+        }
     }
 }

@@ -442,10 +442,14 @@ fn drain_rx_ring(
     let mut read: Option<Arrival<'_>> = None;
     for position in 0..count {
         let bytes = port.receiver.frame(position);
-        // In copy mode, and without DDIO, another core or the device wrote it: it is in memory or in that core's cache.
-        if position + 1 < count {
-            prefetch_all(port.receiver.frame(position + 1));
-        }
+        // In copy mode, and without DDIO, another core or the device wrote it: it is in memory or in that core's cache. Half of it
+        // now and half later: a core waits when it is asked for more lines than it can have under way.
+        let coming = match position + 1 < count {
+            true => port.receiver.frame(position + 1),
+            false => &[],
+        };
+        let (begin, end) = coming.split_at(coming.len() / 2);
+        prefetch_all(begin);
         arrived.frames += 1;
         arrived.bytes += bytes.len() as u64;
         let next = arrival(bytes, table, &way_out.stats);
@@ -471,6 +475,7 @@ fn drain_rx_ring(
         if let Some(next) = &next {
             mine.read(table, &next.datagram, &scratch.memory);
         }
+        prefetch_all(end);
         if let Some(arrival) = read {
             handle(&arrival, before, table, scratch, way_out);
         }

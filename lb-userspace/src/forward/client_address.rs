@@ -95,13 +95,13 @@ impl<'a> Request<'a> {
     ///
     /// Refused is a request with more of that than can be taken out. What the inside sends is its own business: it may
     /// pass on what it was told.
-    pub fn tell(&self, next_hop: NextHop, told: &mut Told<'a>) -> Result<NextHop, Refusal> {
+    pub fn tell(&self, next_hop: &NextHop, told: &mut Told<'a>) -> Result<(), Refusal> {
         let Some(ClientAddress::Fields(fields)) = self.table.client_addresses.at(next_hop.to)
         else {
-            return Ok(next_hop);
+            return Ok(());
         };
         if self.table.is_inside(self.source.ip()) {
-            return Ok(next_hop);
+            return Ok(());
         }
         told.fields = Some(fields);
         let mut free = told.forged.iter_mut();
@@ -112,7 +112,7 @@ impl<'a> Request<'a> {
                 *free.next().ok_or(Refusal::FORGED_CLIENT_ADDRESS)? = Some(field.line);
             }
         }
-        Ok(next_hop)
+        Ok(())
     }
 }
 

@@ -59,17 +59,21 @@ pub(super) enum Way<'a> {
     ToPool,
 }
 
-/// Decides on a request; `None` when the message is a response.
+/// Decides on what has been read and is a request.
 pub(super) fn decide(
     table: &Table,
     listener: &Listener,
     datagram: &Datagram<'_>,
     reading: &Reading,
     scratch: &mut Scratch,
-) -> Option<Verdict> {
-    let mut request = Request::new(table, listener, datagram, &reading.message)?;
-    request.ahead = reading.ahead;
-    Some(request.decide(scratch))
+) -> Verdict {
+    match Request::new(table, listener, datagram, &reading.message) {
+        Some(mut request) => {
+            request.ahead = reading.ahead;
+            request.decide(scratch)
+        }
+        None => Verdict::without_sending(Outcome::NotSip),
+    }
 }
 
 /// What a transaction is told by whose request has this message, Request-URI and top Via.
@@ -141,9 +145,13 @@ impl<'a> Request<'a> {
             Ok(()) => self.way(&mut routes),
             Err(refusal) => Err(refusal),
         };
-        let next_hop = way.and_then(|way| self.next_hop(way, transaction, scratch));
+        let mut next_hop = way.and_then(|way| self.next_hop(way, transaction, scratch));
         let mut told = Told::default();
-        let next_hop = next_hop.and_then(|next_hop| self.tell(next_hop, &mut told));
+        if let Ok(known) = &next_hop
+            && let Err(refusal) = self.tell(known, &mut told)
+        {
+            next_hop = Err(refusal);
+        }
         let from_client = self.is_from_client(&next_hop);
         let mut nat = match from_client {
             true => self.examine(&mut scratch.nat),

@@ -25,7 +25,7 @@ pub(super) struct Rewrite<'a> {
     request: &'a Request<'a>,
     /// The listener that the request leaves from.
     pub leaves_from: &'a Listener,
-    request_uri: UriChange,
+    request_uri: &'a UriChange,
     /// Route values of ours among them, which are taken out.
     routes: &'a OwnRoutes,
     /// What validation has to say to the backend, and what was said in its name.
@@ -52,7 +52,7 @@ impl<'a> Rewrite<'a> {
     /// Without Record-Route and Path.
     pub fn new(
         request: &'a Request<'a>,
-        next_hop: &NextHop,
+        next_hop: &'a NextHop,
         routes: &'a OwnRoutes,
         findings: &'a Findings,
         told: &'a Told<'a>,
@@ -63,7 +63,7 @@ impl<'a> Rewrite<'a> {
             leaves_from: listeners
                 .get(usize::from(next_hop.from.0))
                 .unwrap_or(request.listener),
-            request_uri: next_hop.request_uri,
+            request_uri: &next_hop.request_uri,
             routes,
             findings,
             told,
@@ -248,7 +248,7 @@ impl<'a> Rewrite<'a> {
 
     /// Takes an alias out, or gives the client back what it wrote.
     fn change_request_uri(&self, edits: &mut Edits) -> Result<(), EditsFull> {
-        match self.request_uri {
+        match *self.request_uri {
             UriChange::None => Ok(()),
             UriChange::Remove(alias) => edits.push(alias.start(), alias.len(), b""),
             UriChange::Restore(contact) => {

@@ -129,17 +129,22 @@ impl<const N: usize> Text<N> {
     }
 
     fn put_ipv4(&mut self, address: Ipv4Addr) {
+        // Sixteen bytes, the first one lowest, and how many of them count: with the last dot there is one more than fits.
+        let (mut text, mut len) = (0u128, 0);
         for octet in address.octets() {
-            let [digits @ .., len] = OCTETS[usize::from(octet)];
-            match self.room() {
-                Some(room) => {
-                    *room = digits;
-                    self.len += usize::from(len);
-                }
-                None => self.put(&digits[..usize::from(len)]),
-            }
+            let [digits @ .., digits_len] = OCTETS[usize::from(octet)];
+            text |= u128::from(u32::from_le_bytes(digits)) << (8 * len);
+            len += u32::from(digits_len);
         }
-        self.len -= usize::from(self.len > 0 && self.bytes[self.len - 1] == b'.');
+        let len = len as usize - 1;
+        let text = text.to_le_bytes();
+        match self.room() {
+            Some(room) => {
+                *room = text;
+                self.len += len;
+            }
+            None => self.put(&text[..len]),
+        }
     }
 
     /// Address and port as a URI or sent-by has them.
