@@ -45,6 +45,8 @@ use crate::{
     tap::{Look, TapSide, Way},
 };
 
+/// Frames that are read before the first of them is decided on.
+const GROUP: usize = 8;
 /// Longest sleep. Well below `datapath.stale_after`, since a sleeping worker does not beat.
 const IDLE: Duration = Duration::from_millis(40);
 /// Turns with AF_XDP traffic after which the kernel sockets are looked at without asking `poll` first.
@@ -425,7 +427,8 @@ fn drain_rx_rings(
 
 /// Handles one batch of an RX ring and returns the number of frames.
 ///
-/// Three frames are under way at a time: one comes into the cache, one is read, and one is decided on and sent.
+/// A few are read before the first of them is decided on: meanwhile what it needs comes into the cache, and the code of each
+/// step is in the first-level cache when the next frame needs it.
 fn drain_rx_ring(
     port: &mut Port,
     mut sharing: Option<&mut Side>,
@@ -438,57 +441,50 @@ fn drain_rx_ring(
         return 0;
     }
     let mut arrived = Arrived::default();
-    let mut readings = [const { Reading::EMPTY }; 2];
-    let mut read: Option<Arrival<'_>> = None;
-    for position in 0..count {
-        let bytes = port.receiver.frame(position);
-        // In copy mode, and without DDIO, another core or the device wrote it: it is in memory or in that core's cache. Half of it
-        // now and half later: a core waits when it is asked for more lines than it can have under way.
-        let coming = match position + 1 < count {
-            true => port.receiver.frame(position + 1),
-            false => &[],
-        };
-        let (begin, end) = coming.split_at(coming.len() / 2);
-        prefetch_all(begin);
-        arrived.frames += 1;
-        arrived.bytes += bytes.len() as u64;
-        let next = arrival(bytes, table, &way_out.stats);
-        let next = match (next, &mut sharing) {
-            (Some(next), Some(sharing)) => match sharing.hand_over(bytes, next.datagram.payload) {
-                Handover::Stays => Some(next),
-                Handover::Gone => {
-                    arrived.handed += 1;
-                    None
+    let mut readings = [const { Reading::EMPTY }; GROUP];
+    let mut arrivals = [const { None::<Arrival<'_>> }; GROUP];
+    for first in (0..count).step_by(GROUP) {
+        let positions = first..count.min(first + GROUP);
+        for (position, (reading, place)) in positions
+            .clone()
+            .zip(readings.iter_mut().zip(&mut arrivals))
+        {
+            let bytes = port.receiver.frame(position);
+            // In copy mode, and without DDIO, another core or the device wrote it: it is in memory or in that core's cache. Half
+            // of it now and half later: a core waits when it is asked for more lines than it can have under way.
+            let coming = match position + 1 < count {
+                true => port.receiver.frame(position + 1),
+                false => &[],
+            };
+            let (begin, end) = coming.split_at(coming.len() / 2);
+            prefetch_all(begin);
+            arrived.frames += 1;
+            arrived.bytes += bytes.len() as u64;
+            let mut next = arrival(bytes, table, &way_out.stats);
+            if let (Some(arrival), Some(sharing)) = (&next, &mut sharing) {
+                match sharing.hand_over(bytes, arrival.datagram.payload) {
+                    Handover::Stays => {}
+                    Handover::Gone => {
+                        arrived.handed += 1;
+                        next = None;
+                    }
+                    Handover::Lost => {
+                        arrived.lost += 1;
+                        next = None;
+                    }
                 }
-                Handover::Lost => {
-                    arrived.lost += 1;
-                    None
-                }
-            },
-            (next, _) => next,
-        };
-        let [even, odd] = &mut readings;
-        let (mine, before) = match position % 2 {
-            0 => (even, odd),
-            _ => (odd, even),
-        };
-        if let Some(next) = &next {
-            mine.read(table, &next.datagram, &scratch.memory);
+            }
+            *place = next;
+            if let Some(next) = place {
+                reading.read(table, &next.datagram, &scratch.memory);
+            }
+            prefetch_all(end);
         }
-        prefetch_all(end);
-        if let Some(arrival) = read {
-            handle(&arrival, before, table, scratch, way_out);
+        for (arrival, reading) in arrivals[..positions.len()].iter().zip(&mut readings) {
+            if let Some(arrival) = arrival {
+                handle(arrival, reading, table, scratch, way_out);
+            }
         }
-        read = next;
-    }
-    if let Some(arrival) = read {
-        handle(
-            &arrival,
-            &mut readings[(count - 1) % 2],
-            table,
-            scratch,
-            way_out,
-        );
     }
     if port.receiver.recycle() {
         way_out.stats.add(Counter::FillWakeup, 1);
