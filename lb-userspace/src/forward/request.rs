@@ -67,13 +67,20 @@ pub(super) fn decide(
     reading: &Reading,
     scratch: &mut Scratch,
 ) -> Verdict {
-    match Request::new(table, listener, datagram, &reading.message) {
-        Some(mut request) => {
-            request.ahead = reading.ahead;
-            request.decide(scratch)
-        }
-        None => Verdict::without_sending(Outcome::NotSip),
-    }
+    let StartLine::Request { method, name, uri } = reading.message.start_line else {
+        return Verdict::without_sending(Outcome::NotSip);
+    };
+    let mut request = Request::of_line(
+        table,
+        listener,
+        datagram,
+        &reading.message,
+        method,
+        name,
+        uri,
+    );
+    request.ahead = reading.ahead;
+    request.decide(scratch)
 }
 
 /// What a transaction is told by whose request has this message, Request-URI and top Via.
@@ -106,7 +113,23 @@ impl<'a> Request<'a> {
         let StartLine::Request { method, name, uri } = message.start_line else {
             return None;
         };
-        Some(Self {
+        Some(Self::of_line(
+            table, listener, datagram, message, method, name, uri,
+        ))
+    }
+
+    /// A request with this method, its name and Request-URI.
+    #[inline(always)]
+    fn of_line(
+        table: &'a Table,
+        listener: &'a Listener,
+        datagram: &Datagram<'a>,
+        message: &'a Message,
+        method: Method,
+        method_name: Span,
+        uri: Span,
+    ) -> Self {
+        Self {
             table,
             listener,
             listener_index: datagram.listener,
@@ -114,11 +137,11 @@ impl<'a> Request<'a> {
             message,
             source: datagram.source,
             method,
-            method_name: name,
+            method_name,
             uri,
             signer: Signer::Current,
             ahead: Ahead::default(),
-        })
+        }
     }
 
     fn decide(mut self, scratch: &mut Scratch) -> Verdict {
@@ -160,23 +183,36 @@ impl<'a> Request<'a> {
         let force_rport = nat.as_ref().is_some_and(Examined::forces_rport);
         let mut stamp = Stamp::empty(self.source);
         stamp.set_up(self.bytes, &via, self.source, force_rport);
-        let mut verdict = match next_hop {
+        let sent = match &next_hop {
             Ok(next_hop) => {
-                let mut rewrite = Rewrite::new(&self, &next_hop, &routes, &findings, &told);
+                let mut rewrite = Rewrite::new(&self, next_hop, &routes, &findings, &told);
                 let (edits, hidden) = (&mut scratch.edits, &mut scratch.hidden);
-                self.hide(&next_hop, &stamp, &routes, &mut rewrite, hidden, edits)
+                self.hide(next_hop, &stamp, &routes, &mut rewrite, hidden, edits)
                     .and_then(|()| {
-                        self.forward(transaction, &stamp, &next_hop, rewrite, nat.as_mut(), edits)
+                        self.forward(transaction, &stamp, next_hop, rewrite, nat.as_mut(), edits)
                     })
-                    .unwrap_or_else(|refusal| {
-                        self.refuse(transaction, &stamp, refusal, &mut scratch.reply)
-                    })
+                    .map(|fits| fits.then_some(next_hop))
             }
+            Err(refusal) => Err(*refusal),
+        };
+        let mut verdict = match sent {
+            Ok(Some(next_hop)) => {
+                self.remember(transaction, &mut scratch.memory, scratch.now_ns);
+                Verdict {
+                    outcome: next_hop.outcome,
+                    action: Action::Forward {
+                        to: next_hop.to,
+                        from: next_hop.from,
+                        backend: next_hop.backend,
+                        initial_invite: self.opens_call(),
+                        wants_answer: self.method != Method::Ack,
+                    },
+                    nat: nat::Decision::default(),
+                }
+            }
+            Ok(None) => Verdict::without_sending(Outcome::NoRoomForEdits),
             Err(refusal) => self.refuse(transaction, &stamp, refusal, &mut scratch.reply),
         };
-        if matches!(verdict.action, Action::Forward { .. }) {
-            self.remember(transaction, &mut scratch.memory, scratch.now_ns);
-        }
         if let Some(nat) = nat {
             verdict.nat = nat.decision;
             let is_sent = !matches!(verdict.action, Action::Drop);
@@ -429,6 +465,8 @@ impl<'a> Request<'a> {
         Ok(())
     }
 
+    /// Writes the edits. False when there is no room for them.
+    ///
     /// # Errors
     /// A refusal, when a registration cannot be made one that leads back.
     fn forward(
@@ -439,7 +477,7 @@ impl<'a> Request<'a> {
         mut rewrite: Rewrite<'_>,
         mut nat: Option<&mut Examined<'_>>,
         edits: &mut Edits,
-    ) -> Result<Verdict, Refusal> {
+    ) -> Result<bool, Refusal> {
         let outside_dialog = self.message.to_tag().is_none();
         if outside_dialog && self.method.creates_dialog() {
             rewrite.record_route = Some(next_hop.flow(stamp.target));
@@ -453,24 +491,10 @@ impl<'a> Request<'a> {
             Some(nat) => nat.fix(self.keys(), next_hop.to, edits),
             None => Ok(()),
         };
-        let verdict = match announced
+        let edited = announced
             .and(mended)
-            .and_then(|()| rewrite.request(transaction, stamp, edits))
-        {
-            Ok(()) => Verdict {
-                outcome: next_hop.outcome,
-                action: Action::Forward {
-                    to: next_hop.to,
-                    from: next_hop.from,
-                    backend: next_hop.backend,
-                    initial_invite: outside_dialog && self.method == Method::Invite,
-                    wants_answer: self.method != Method::Ack,
-                },
-                nat: nat::Decision::default(),
-            },
-            Err(_) => Verdict::without_sending(Outcome::NoRoomForEdits),
-        };
-        Ok(verdict)
+            .and_then(|()| rewrite.request(transaction, stamp, edits));
+        Ok(edited.is_ok())
     }
 
     /// Makes a registration one that leads back to the client, as its pool wants it.

@@ -100,24 +100,23 @@ pub struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     /// Starts at `position`, the first byte after the start line.
+    #[inline(always)]
     pub fn new(bytes: &'a [u8], position: usize) -> Self {
-        Self::starting_with(LinesAhead::new(bytes, position, false), bytes, position)
+        Self {
+            bytes,
+            lines: LinesAhead::new(bytes, position, false),
+            position,
+            fields: 0,
+            body: None,
+        }
     }
 
     /// Starts at `position`, the first byte of the start line.
     #[inline(always)]
     pub(super) fn of_message(bytes: &'a [u8], position: usize) -> Self {
-        Self::starting_with(LinesAhead::new(bytes, position, true), bytes, position)
-    }
-
-    #[inline(always)]
-    fn starting_with(lines: LinesAhead<'a>, bytes: &'a [u8], position: usize) -> Self {
         Self {
-            bytes,
-            lines,
-            position,
-            fields: 0,
-            body: None,
+            lines: LinesAhead::new(bytes, position, true),
+            ..Self::new(bytes, position)
         }
     }
 
