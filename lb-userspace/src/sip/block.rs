@@ -182,7 +182,7 @@ impl<'a> LinesAhead<'a> {
                 strange: 0,
                 found: 0,
             },
-            table: [PackedLine(0); AHEAD],
+            table: const { [PackedLine(0); AHEAD] },
             found: 0,
             next: 0,
         }

@@ -233,38 +233,33 @@ impl Reader<'_> {
     #[inline(always)]
     fn end(&mut self, field: HeaderField) {
         let is_from = field.name == Name::From;
-        self.single(if is_from {
-            self.message.from.is_some()
-        } else {
-            self.message.to.is_some()
-        });
-        let value = match NameAddr::read_usual(self.bytes, field.value) {
-            Some((uri, tag)) => Some(End { uri, tag }),
-            None => self.unusual_end(field.value),
+        let Message {
+            from,
+            from_value,
+            to,
+            to_value,
+            ..
+        } = &mut *self.message;
+        let (line, end) = match is_from {
+            true => (from, from_value),
+            false => (to, to_value),
         };
+        let is_repeated = line.is_some();
+        let is_readable = match NameAddr::read_usual(self.bytes, field.value) {
+            Some((uri, tag)) => {
+                // Where it belongs at once: to move it there later would wait for the store buffer.
+                if !is_repeated {
+                    (*line, *end) = (Some(field), Some(End { uri, tag }));
+                }
+                true
+            }
+            None => read_unusual_end(self.bytes, field, line, end),
+        };
+        self.single(is_repeated);
         // A response is routed by its Vias alone: what its From and To look like is no business of ours.
-        if value.is_none() && self.is_request {
+        if !is_readable && self.is_request {
             self.note(if is_from { Fault::From } else { Fault::To });
         }
-        let message = &mut *self.message;
-        let (line, end) = if is_from {
-            (&mut message.from, &mut message.from_value)
-        } else {
-            (&mut message.to, &mut message.to_value)
-        };
-        if line.is_none() {
-            *line = Some(field);
-            *end = value;
-        }
-    }
-
-    #[inline(never)]
-    fn unusual_end(&self, value: Span) -> Option<End> {
-        let value = NameAddr::parse(self.bytes, value)?;
-        value.next.is_none().then_some(End {
-            uri: value.uri,
-            tag: value.tag,
-        })
     }
 
     /// `number LWS method` (RFC 3261 §8.1.1.5: the number is below 2^31).
@@ -347,6 +342,25 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+/// Reads a From or To in whatever spelling. False when it cannot be read.
+#[inline(never)]
+fn read_unusual_end(
+    bytes: &[u8],
+    field: HeaderField,
+    line: &mut Option<HeaderField>,
+    end: &mut Option<End>,
+) -> bool {
+    let value = NameAddr::parse(bytes, field.value).filter(|value| value.next.is_none());
+    let value = value.map(|value| End {
+        uri: value.uri,
+        tag: value.tag,
+    });
+    if line.is_none() {
+        (*line, *end) = (Some(field), value);
+    }
+    value.is_some()
 }
 
 /// True when there is anything in a list of option tags.

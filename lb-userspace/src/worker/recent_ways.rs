@@ -44,18 +44,20 @@ impl RecentWays {
 
     /// The way to `destination`, if it is kept.
     #[inline]
-    pub fn get(&self, destination: IpAddr) -> Option<NextHop> {
+    pub fn get(&self, destination: IpAddr) -> Option<&NextHop> {
         let place = &self.places[index(destination)];
-        (place.epoch == self.epoch && place.destination == destination).then_some(place.hop)
+        (place.epoch == self.epoch && place.destination == destination).then_some(&place.hop)
     }
 
     /// Keeps the way to `destination`.
-    pub fn keep(&mut self, destination: IpAddr, hop: NextHop) {
-        self.places[index(destination)] = Place {
+    pub fn keep(&mut self, destination: IpAddr, hop: NextHop) -> &NextHop {
+        let place = &mut self.places[index(destination)];
+        *place = Place {
             destination,
             epoch: self.epoch,
             hop,
         };
+        &place.hop
     }
 
     /// Forgets all ways.
@@ -93,9 +95,9 @@ mod tests {
         for address in addresses {
             assert_eq!(ways.get(address), None);
             ways.keep(address, hop(1500));
-            assert_eq!(ways.get(address), Some(hop(1500)));
+            assert_eq!(ways.get(address), Some(&hop(1500)));
             ways.keep(address, hop(1400));
-            assert_eq!(ways.get(address), Some(hop(1400)));
+            assert_eq!(ways.get(address), Some(&hop(1400)));
         }
         ways.forget();
         assert!(addresses.iter().all(|address| ways.get(*address).is_none()));

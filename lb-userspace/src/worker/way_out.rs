@@ -13,7 +13,7 @@ use crate::{
     forward::{
         Action, Datagram, ListenerIndex, MessageClass, Outcome, Scratch, Seen, Table, Verdict,
     },
-    frame::{self, Arrival, Ends, Message, NextHop},
+    frame::{self, Arrival, Ends, Message},
     kernel_socket::KernelSocket,
     stats::{Counter, Direction, Side, WorkerStats},
     sys::thread::monotonic_ns,
@@ -33,6 +33,16 @@ fn to_inside(table: &Table, outcome: Outcome, to: SocketAddr) -> bool {
     match outcome {
         Outcome::RequestToPool | Outcome::RequestToBackend => true,
         _ => table.is_inside(to.ip()),
+    }
+}
+
+/// What counts that there is no way.
+fn counter_of(miss: Miss) -> Counter {
+    match miss {
+        Miss::NoRoute => Counter::NextHopNoRoute,
+        Miss::NoNeighbour => Counter::NextHopNoNeighbour,
+        Miss::OtherInterface => Counter::NextHopOtherInterface,
+        Miss::Local => Counter::NextHopLocal,
     }
 }
 
@@ -216,7 +226,22 @@ impl WayOut {
         message: &Message<'_>,
         arrival: Option<&Arrival<'_>>,
     ) -> Option<()> {
-        let hop = self.next_hop(ends)?;
+        if ends.source.is_ipv4() != ends.destination.is_ipv4() {
+            // The configuration keeps families apart; a forged token cannot pass its MAC. The kernel refuses and counts.
+            return None;
+        }
+        let destination = ends.destination.ip();
+        // By reference: a way is written in small pieces, and to move it in wide ones would wait for the store buffer.
+        let hop = match self.recent_ways.get(destination) {
+            Some(hop) => hop,
+            None => match self.next_hops.as_mut()?.load().lookup(destination) {
+                Ok(hop) => self.recent_ways.keep(destination, hop),
+                Err(miss) => {
+                    self.stats.add(counter_of(miss), 1);
+                    return None;
+                }
+            },
+        };
         let is_ipv4 = ends.source.is_ipv4();
         if frame::packet_len(is_ipv4, message.len()) > usize::from(hop.mtu) {
             self.stats.add(Counter::LargerThanMtu, 1);
@@ -237,7 +262,7 @@ impl WayOut {
         };
         self.identification = self.identification.wrapping_add(1);
         let memory = pool.memory(&mut chunk);
-        let written = frame::write(memory, &hop, ends, message, arrival, self.identification);
+        let written = frame::write(memory, hop, ends, message, arrival, self.identification);
         let Some(frame_len) = written else {
             // The way's MTU is larger than a chunk of ours.
             pool.give_back(chunk);
@@ -257,29 +282,6 @@ impl WayOut {
                 Some(())
             }
         }
-    }
-
-    fn next_hop(&mut self, ends: &Ends) -> Option<NextHop> {
-        if ends.source.is_ipv4() != ends.destination.is_ipv4() {
-            // The configuration keeps families apart; a forged token cannot pass its MAC. The kernel refuses and counts.
-            return None;
-        }
-        let destination = ends.destination.ip();
-        if let Some(hop) = self.recent_ways.get(destination) {
-            return Some(hop);
-        }
-        let counter = match self.next_hops.as_mut()?.load().lookup(destination) {
-            Ok(hop) => {
-                self.recent_ways.keep(destination, hop);
-                return Some(hop);
-            }
-            Err(Miss::NoRoute) => Counter::NextHopNoRoute,
-            Err(Miss::NoNeighbour) => Counter::NextHopNoNeighbour,
-            Err(Miss::OtherInterface) => Counter::NextHopOtherInterface,
-            Err(Miss::Local) => Counter::NextHopLocal,
-        };
-        self.stats.add(counter, 1);
-        None
     }
 
     pub fn send_by_kernel(
