@@ -341,6 +341,38 @@ mod tests {
         assert_eq!(arrival.datagram.payload, b"SIP/2.0 200 OK\r\n\r\n");
     }
 
+    #[test]
+    fn what_was_changed_on_the_way_keeps_a_right_checksum_and_a_wrong_one() {
+        for is_ipv4 in [true, false] {
+            let arrived = some_ends(is_ipv4);
+            let leaving = Ends {
+                source: arrived.destination,
+                destination: arrived.source,
+            };
+            let (to_us, from_us) = (listeners(&arrived), listeners(&leaving));
+            let mut bytes = frame(&hop(None), &arrived, b"OPTIONS sip:x SIP/2.0\r\n");
+            let mut edits = Edits::new();
+            edits.push(8, 5, b"sip:somebody@else").unwrap();
+            edits.finish().unwrap();
+            for is_right in [true, false] {
+                let arrival = Arrival::of_frame(&bytes, &to_us).unwrap();
+                let message = Message::Edited {
+                    payload: arrival.datagram.payload,
+                    edits: &edits,
+                };
+                let mut memory = vec![0xaa; 200];
+                let hop = hop(Some(42));
+                let written = write(&mut memory, &hop, &leaving, &message, Some(&arrival), 7);
+                let left = Arrival::of_frame(&memory[..written.unwrap()], &from_us).unwrap();
+                assert_eq!(left.ends(), leaving);
+                let start = b"OPTIONS sip:somebody@else SIP/2.0";
+                assert_eq!(left.datagram.payload.get(..start.len()), Some(&start[..]));
+                assert_eq!(left.checksum_is_right(), is_right, "{is_ipv4}");
+                *bytes.last_mut().unwrap() ^= 1;
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn an_updated_checksum_is_as_right_as_the_old_one(

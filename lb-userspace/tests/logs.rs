@@ -7,10 +7,10 @@ use std::{
 
 /// Sources that see messages, below `src`.
 const SEE_MESSAGES: [&str; 14] = [
-    "afxdp/frame.rs",
     "balance",
     "control/hep/packet.rs",
     "forward",
+    "frame",
     "kernel_socket.rs",
     "limit",
     "names",

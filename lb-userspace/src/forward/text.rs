@@ -129,7 +129,7 @@ impl<const N: usize> Text<N> {
     }
 
     fn put_ipv4(&mut self, address: Ipv4Addr) {
-        // Sixteen bytes, the first one lowest, and how many of them count: with the last dot there is one more than fits.
+        // The first byte lowest: up to three digits and a dot for each octet are sixteen. The last dot does not count.
         let (mut text, mut len) = (0u128, 0);
         for octet in address.octets() {
             let [digits @ .., digits_len] = OCTETS[usize::from(octet)];
